@@ -1,0 +1,166 @@
+"""The command line: each verb parses, calls one function and prints."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from scribbleseg import __version__
+from scribbleseg.errors import ScribblesegError
+
+app = typer.Typer(
+    name="scribbleseg",
+    help="A few brush strokes per image become a dense segmentation network.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+ModelFolder = Annotated[Path, typer.Option("--model", help="Model folder, or the run folder that holds it.")]
+DataFolder = Annotated[Path, typer.Option("--data", help="Data set: a folder with a dataset.yaml.")]
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def train(
+    context: typer.Context,
+    data: Annotated[Path | None, typer.Option(help="Data set: a folder with a dataset.yaml.")] = None,
+    out: Annotated[Path, typer.Option(help="Run folder to write.")] = Path("runs/run"),
+    config: Annotated[Path | None, typer.Option(help="YAML file with a run's configuration.")] = None,
+    labels: Annotated[str | None, typer.Option(help="scribbles, or masks for the fully supervised upper bound.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
+) -> None:
+    """Train a network. Every setting of the configuration is an option too: --seed=1 --training.max_steps=500."""
+    from scribbleseg.config import load_config, merge, parse_overrides
+    from scribbleseg.training.run import train as run
+
+    tree = parse_overrides(context.args)
+    given: dict[str, Any] = {"root": str(data)} if data else {}
+    given |= {"labels": labels} if labels else {}
+    if config is None and resume and (out / "config.yaml").is_file():
+        config = out / "config.yaml"
+    model = run(load_config(config, merge(tree, {"data": given} if given else {})), out, resume=resume)
+    print(f"model: {model}")
+
+
+@app.command()
+def predict(
+    model: ModelFolder,
+    input: Annotated[Path, typer.Option("--input", help="Folder of images, or one image.")],
+    out: Annotated[Path, typer.Option(help="Folder for the masks; overlays go to its overlays/.")],
+    device: Device = "auto",
+) -> None:
+    """Predict a folder of images: an index PNG and a colour overlay each."""
+    from scribbleseg.predict import predict_folder
+
+    done = 0
+    for path in predict_folder(model, input, out, device=device):
+        done += 1
+        _tell(f"\r{done} done, last: {path.name}")
+    _tell("\n")
+    print(f"{done} masks: {out}")
+
+
+@app.command()
+def evaluate(
+    data: DataFolder,
+    model: Annotated[Path | None, typer.Option(help="Model or run folder.")] = None,
+    masks: Annotated[Path | None, typer.Option(help="Folder of predicted index masks instead of a model.")] = None,
+    split: Annotated[str, typer.Option(help="Split of the data set.")] = "test",
+    json: Annotated[Path | None, typer.Option("--json", help="Write the scores to this file.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Score a model, or a folder of masks, against a data set's dense masks."""
+    from scribbleseg.errors import ConfigError
+    from scribbleseg.evaluate import evaluate as run, summary, table, write_scores
+
+    source = model or masks
+    if source is None or (model and masks):
+        raise ConfigError("evaluate", "--model FOLDER or --masks FOLDER", "both" if model else "neither", "give one of them")
+    scores = run(source, data, split=split, device=device, progress=lambda done, all_: _tell(f"\r{done}/{all_} images"))
+    _tell("\n")
+    print(table(summary(scores)))
+    if json is not None:
+        write_scores(json, scores, source=source.name, data=data.name, split=split)
+        print(f"scores: {json}")
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders; several are compared.")],
+    out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("report.html"),
+    data: Annotated[Path | None, typer.Option(help="Data set, if not the one of the first run.")] = None,
+    split: Annotated[str, typer.Option(help="Split to score and show.")] = "test",
+    device: Device = "auto",
+) -> None:
+    """Write one self-contained HTML file about one or several runs."""
+    from scribbleseg.report import report as run
+
+    print(f"report: {run(runs, out, data=data, split=split, device=device)}")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="New folder for data, runs and report.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Of data, weights and order.")] = 0,
+    max_steps: Annotated[int | None, typer.Option(help="Length of each training.")] = None,
+) -> None:
+    """Make a data set, train with and without the dynamic feature loss, compare: no network, weights or GPU needed."""
+    from scribbleseg.demo import demo as run
+
+    result = run(out, seed=seed, max_steps=max_steps, say=print)
+    print(f"\n{'unseen images':<24}{'mIoU':>8}{'border mIoU':>13}{'accuracy':>10}")
+    for title, s in result.scores.items():
+        print(f"{title:<24}{s['miou']:>8.3f}{s['border_miou']:>13.3f}{s['pixel_accuracy']:>10.3f}")
+    print(f"\nreport: {result.report}")
+
+
+@app.command()
+def doctor() -> None:
+    """Print versions, devices and kernel backends, and why one is not available."""
+    from scribbleseg.doctor import examine
+
+    topic = ""
+    for finding in examine():
+        if finding.topic != topic:
+            topic = finding.topic
+            print(f"\n{topic}")
+        print(f"  {finding.name:<16}{finding.missing if finding.missing else finding.value}")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Options of the program itself."""
+
+
+def _tell(text: str) -> None:
+    """Print progress where a person is watching."""
+    if sys.stderr.isatty():
+        print(text, end="", file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Run the command line; our own errors become one message and exit code 2."""
+    try:
+        app()
+    except ScribblesegError as error:
+        print(f"scribbleseg: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        print(f"scribbleseg: {error.filename or 'disk'}: {error.strerror}: free some space and run again", file=sys.stderr)
+        raise SystemExit(2) from None

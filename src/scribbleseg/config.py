@@ -1,0 +1,260 @@
+"""The typed configuration of a run: one YAML file, one tree of records, ``--a.b=value`` on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from scribbleseg.errors import ConfigError
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(_Section):
+    """Where samples come from and how they are varied.
+
+    Attributes:
+        root: folder with a ``dataset.yaml``.
+        labels: what training reads: the strokes, or the dense masks (the upper bound).
+        train_split, val_split: names of splits; validation is skipped where its split has no masks.
+        longest_px: images are shrunk or grown so that their longer side has this length; 0 keeps their size.
+            Predictions come back at the original size.
+        crop_px: side of the square the network trains on.
+        window_px: side of the sliding window at prediction; 0 takes ``crop_px``. Smaller images go through whole.
+        scale: range of the random zoom.
+        flip: chance of a mirror image.
+        colour: strength of the brightness, contrast and saturation jitter.
+        num_workers: processes that load data; 0 loads in the training process.
+    """
+
+    root: Path | None = None
+    labels: Literal["scribbles", "masks"] = "scribbles"
+    train_split: str = "train"
+    val_split: str = "val"
+    longest_px: Annotated[int, Field(ge=0)] = 0
+    crop_px: Annotated[int, Field(ge=32)] = 224
+    window_px: Annotated[int, Field(ge=0)] = 0
+    scale: tuple[Positive, Positive] = (0.75, 1.5)
+    flip: Fraction = 0.5
+    colour: Fraction = 0.2
+    num_workers: Annotated[int, Field(ge=0)] = 0
+
+
+class ModelConfig(_Section):
+    """The network.
+
+    Attributes:
+        backbone: a local folder, a hub name, or a mapping with ``model_type`` and that type's own settings
+            (random weights), all read by ``transformers``.
+        pretrained: load the folder's or hub's weights, not just its architecture.
+        decoder: ``upernet``, or the lighter ``fpn``.
+        channels: width of the decoder.
+        detail_channels: width of the convolutional stem that gives plain ViTs their finest map; 0 for none.
+        feature_dim: length D of a deep feature.
+        dropout: chance of dropping a channel before the class head.
+    """
+
+    backbone: str | dict[str, Any] = Field(
+        default_factory=lambda: {
+            "model_type": "convnext",
+            "patch_size": 2,
+            "hidden_sizes": [24, 48, 96, 192],
+            "depths": [1, 1, 3, 1],
+            "layer_scale_init_value": 0.0,
+        }
+    )
+    pretrained: bool = True
+    decoder: str = "fpn"
+    channels: Count = 64
+    detail_channels: Annotated[int, Field(ge=0)] = 32
+    feature_dim: Count = 16
+    dropout: Fraction = 0.1
+
+
+class LossTerm(BaseModel):
+    """One loss of the objective. Keys besides these are its constructor's numbers.
+
+    Attributes:
+        weight: its factor once the ramp is over.
+        start: share of the run before which it is off.
+        ramp: share of the run over which its weight then grows linearly.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    weight: Annotated[float, Field(ge=0)] = 1.0
+    start: Fraction = 0.0
+    ramp: Fraction = 0.0
+
+    def weight_at(self, progress: float) -> float:
+        """Return the weight at a share of the run."""
+        if progress < self.start:
+            return 0.0
+        if self.ramp == 0:
+            return self.weight
+        return self.weight * min(1.0, (progress - self.start) / self.ramp)
+
+    def numbers(self) -> dict[str, Any]:
+        """Return the constructor's numbers."""
+        return dict(self.model_extra or {})
+
+
+class TrainingConfig(_Section):
+    """How the weights are moved.
+
+    Attributes:
+        max_steps: length of the run in optimizer steps.
+        batch_size: images per step.
+        lr: AdamW's peak rate; the backbone's is ``backbone_lr_factor`` times that.
+        warmup: share of the run over which the rate rises linearly.
+        poly_power: exponent of the decay to zero.
+        grad_clip: largest gradient norm.
+        ema_decay: decay of the averaged weights that are validated and saved; 0 turns averaging off.
+        val_every: steps between validations.
+        val_images: at most so many validation images, evenly chosen; 0 for all.
+        precision: ``auto`` takes bf16 autocast where the device has it.
+        threads: CPU threads; 0 leaves torch's choice.
+        progress_bar: show one.
+    """
+
+    max_steps: Count = 2000
+    batch_size: Count = 8
+    lr: Positive = 5e-4
+    backbone_lr_factor: Positive = 1.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    warmup: Fraction = 0.05
+    poly_power: Positive = 1.0
+    grad_clip: Positive = 5.0
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    val_every: Count = 200
+    val_images: Annotated[int, Field(ge=0)] = 0
+    precision: Literal["auto", "32", "bf16"] = "auto"
+    threads: Annotated[int, Field(ge=0)] = 0
+    progress_bar: bool = True
+
+
+#: Loss settings by method name. A run's ``losses`` section is laid over its method's.
+METHODS: dict[str, dict[str, dict[str, Any]]] = {
+    "partial_ce": {"partial_cross_entropy": {}},
+    "static": {
+        "partial_cross_entropy": {},
+        "dynamic_feature": {
+            "weight": 0.3,
+            "ramp": 0.3,
+            "static": {"weight": 1.0, "radius": 5, "sigma_px": 6.0, "sigma_rgb": 0.15},
+            "dynamic": None,
+        },
+    },
+    "dfr": {
+        "partial_cross_entropy": {},
+        "dynamic_feature": {"weight": 0.3, "ramp": 0.3},
+        "feature_consistency": {"weight": 0.3, "confident_after": 0.3},
+    },
+}
+
+
+class RunConfig(_Section):
+    """Everything that decides a run.
+
+    Attributes:
+        seed: of weights, order, augmentation and dropout.
+        method: the losses to start from, a name of ``METHODS``.
+        losses: changes to the method's losses, by name; a weight of 0 removes one.
+    """
+
+    seed: int = 0
+    method: Literal["partial_ce", "static", "dfr"] = "dfr"
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    losses: dict[str, LossTerm] = Field(default_factory=dict)
+    training: TrainingConfig = TrainingConfig()
+
+    def resolved(self) -> RunConfig:
+        """Return the configuration with the method's losses written out. Resolving twice changes nothing."""
+        merged: dict[str, Any] = {name: dict(term) for name, term in METHODS[self.method].items()}
+        for name, term in self.losses.items():
+            merged[name] = merge(merged.get(name, {}), term.model_dump(exclude_unset=True))
+        return self.model_copy(update={"losses": {name: LossTerm(**term) for name, term in merged.items()}})
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``base`` with ``over`` laid on it, mapping by mapping."""
+    result = dict(base)
+    for key, value in over.items():
+        old = result.get(key)
+        result[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
+    """Turn ``--a.b=value`` (or ``--a.b value``, dashes or underscores) into a nested mapping; values are YAML.
+
+    Raises:
+        ConfigError: an argument that is not of this form.
+    """
+    tree: dict[str, Any] = {}
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        key, equals, value = word.removeprefix("--").partition("=")
+        if not equals and rest and not rest[0].startswith("--"):
+            equals, value = "=", rest.pop(0)
+        if not word.startswith("--") or not equals:
+            raise ConfigError(word, "--key.sub=value", f"'{word}'", "write the option with its value, as --seed=1")
+        for part in reversed(key.replace("-", "_").split(".")[1:]):
+            value = {part: value}  # type: ignore[assignment]
+        first = key.replace("-", "_").split(".")[0]
+        tree = merge(tree, {first: value})
+    return _parse_values(tree)
+
+
+def _parse_values(tree: dict[str, Any]) -> dict[str, Any]:
+    parsed: dict[str, Any] = {}
+    for key, value in tree.items():
+        try:
+            parsed[key] = _parse_values(value) if isinstance(value, dict) else yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"--{key}", "a YAML value", repr(value), "quote the value") from None
+    return parsed
+
+
+def load_config(file: Path | None = None, overrides: Mapping[str, Any] | None = None) -> RunConfig:
+    """Read a run's configuration: defaults, then the file, then the overrides; resolved.
+
+    Raises:
+        ConfigError: the file cannot be read, or a key or value is wrong.
+    """
+    tree: dict[str, Any] = {}
+    if file is not None:
+        try:
+            tree = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ConfigError(
+                file, "a YAML file with a run's configuration", str(error), "check the path and the text"
+            ) from None
+        if not isinstance(tree, dict):
+            raise ConfigError(file, "a mapping of keys to values", type(tree).__name__, "start from `scribbleseg config`")
+    return parse_config(merge(tree, overrides or {}), file or "configuration")
+
+
+def parse_config(tree: Mapping[str, Any], where: object = "configuration") -> RunConfig:
+    """Validate a tree of settings and resolve it."""
+    try:
+        return RunConfig.model_validate(tree).resolved()
+    except ValidationError as error:
+        raise ConfigError.from_pydantic(error, where, RunConfig) from None
+
+
+def dump_config(config: RunConfig) -> str:
+    """Return the configuration as YAML that :func:`load_config` reads back to the same."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -1,0 +1,1 @@
+"""Reading data sets and pictures, varying them, and making batches."""

@@ -1,0 +1,201 @@
+"""Our own plain layout: a folder with ``dataset.yaml``, images, scribbles, perhaps masks, and lists of stems."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from scribbleseg.data.images import find_image, read_index, read_rgb
+from scribbleseg.errors import ConfigError, DataError, nearest
+from scribbleseg.records import UNLABELLED
+
+
+class DatasetSpec(BaseModel):
+    """The contents of ``dataset.yaml``.
+
+    Attributes:
+        name: of the data set.
+        names: class names by id, ids from 0 without gaps.
+        images, scribbles, masks: folders; ``masks`` may be absent.
+        unlabelled: the value in the label files that means "not annotated"; becomes 255 on reading.
+        splits: files with one stem a line.
+        volume: pattern whose first group names the volume that a slice belongs to.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    names: dict[Annotated[int, Field(ge=0, lt=UNLABELLED)], str]
+    images: str = "images"
+    scribbles: str = "scribbles"
+    masks: str | None = None
+    unlabelled: Annotated[int, Field(ge=0, le=255)] = UNLABELLED
+    splits: dict[str, str]
+    volume: str | None = None
+
+    @field_validator("names")
+    @classmethod
+    def _ids_from_zero(cls, names: dict[int, str]) -> dict[int, str]:
+        if sorted(names) != list(range(len(names))) or len(names) < 2:
+            raise ValueError("class ids must run from 0 without gaps, at least two")
+        return names
+
+    @field_validator("volume")
+    @classmethod
+    def _one_group(cls, volume: str | None) -> str | None:
+        if volume is not None and re.compile(volume).groups < 1:
+            raise ValueError("the pattern needs a group around the volume's name")
+        return volume
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """An opened data set; files are read when asked for."""
+
+    root: Path
+    spec: DatasetSpec
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Class names in the order of their ids."""
+        return tuple(self.spec.names[k] for k in sorted(self.spec.names))
+
+    def stems(self, split: str) -> tuple[str, ...]:
+        """Return the stems of a split.
+
+        Raises:
+            DataError: unknown split, missing or empty list, or a name that leaves the folder.
+        """
+        if split not in self.spec.splits:
+            raise DataError(
+                self.root / "dataset.yaml", f"a split '{split}'", "none of that name", nearest(split, self.spec.splits)
+            )
+        path = self.root / self.spec.splits[split]
+        try:
+            stems = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(path, "a list of stems, one a line", str(error), "write the list") from None
+        if not stems or any(".." in Path(s).parts or Path(s).is_absolute() for s in stems):
+            raise DataError(
+                path, "stems inside the image folder, at least one", "an empty list or a path outside", "mend the list"
+            )
+        return stems
+
+    def image_path(self, stem: str) -> Path:
+        """Return the image file of a stem."""
+        return find_image(self.root / self.spec.images, stem)
+
+    def rgb(self, stem: str) -> np.ndarray:
+        """Read an image: float32 (H, W, 3) in [0, 1]."""
+        return read_rgb(self.image_path(stem))
+
+    def has_masks(self) -> bool:
+        """Say whether dense masks are at hand at all."""
+        return self.spec.masks is not None and (self.root / self.spec.masks).is_dir()
+
+    def labels(self, stem: str, kind: str, size: tuple[int, int] | None = None) -> np.ndarray:
+        """Read labels: uint8 (H, W), class ids and 255.
+
+        Args:
+            stem: of the image.
+            kind: ``scribbles`` or ``masks``.
+            size: (height, width) that they must have.
+
+        Raises:
+            DataError: missing, undecodable, another size, or an id that is not in ``names``.
+        """
+        folder = self.spec.scribbles if kind == "scribbles" else self.spec.masks
+        if folder is None:
+            raise DataError(self.root / "dataset.yaml", "a `masks` folder", "none named", "name one, or use --labels scribbles")
+        try:
+            path = find_image(self.root / folder, stem)
+        except DataError:
+            raise DataError(
+                self.root / folder / f"{stem}.png",
+                f"a label file in {kind} for every stem of the split",
+                "no such file",
+                "draw or export it, or take the stem off the split list",
+            ) from None
+        labels = read_index(path)
+        if size is not None and labels.shape != size:
+            raise DataError(
+                path,
+                f"the size of its image, {size[1]} × {size[0]} pixels",
+                f"{labels.shape[1]} × {labels.shape[0]}",
+                "re-export the labels at the image's size",
+            )
+        if self.spec.unlabelled != UNLABELLED and kind == "scribbles":
+            labels = np.where(labels == self.spec.unlabelled, UNLABELLED, labels).astype(np.uint8)
+        strange = set(np.unique(labels).tolist()) - set(self.spec.names) - {UNLABELLED}
+        if strange:
+            known = ", ".join(f"{k} {v}" for k, v in sorted(self.spec.names.items()))
+            raise DataError(
+                path,
+                f"class ids {known}; {self.spec.unlabelled} where nobody drew",
+                f"id {', '.join(map(str, sorted(strange)))}",
+                "add the class to `names` in dataset.yaml, or mend the file",
+            )
+        return labels
+
+    def volume_of(self, stem: str) -> str | None:
+        """Return the name of the volume a slice belongs to, or None where the data set has no volumes."""
+        if self.spec.volume is None:
+            return None
+        match = re.match(self.spec.volume, stem)
+        return match.group(1) if match else None
+
+
+def open_dataset(root: Path | str) -> Dataset:
+    """Open a data set folder.
+
+    Raises:
+        DataError: no folder, no ``dataset.yaml``, or a wrong key in it.
+    """
+    root = Path(root)
+    path = root / "dataset.yaml"
+    try:
+        tree: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return Dataset(root, DatasetSpec.model_validate(tree))
+    except FileNotFoundError:
+        got = "no such folder" if not root.is_dir() else "no dataset.yaml in it"
+        raise DataError(
+            root, "a folder with a dataset.yaml", got, "check the path; docs/reference/dataset.md shows the file"
+        ) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(path, "a readable YAML file", str(error), "mend the file") from None
+    except (ValidationError, re.error) as error:
+        if isinstance(error, ValidationError):
+            told = ConfigError.from_pydantic(error, path, DatasetSpec)
+            raise DataError(told.where, told.expected, told.got, told.do) from None
+        raise DataError(path, "a regular expression in `volume`", str(error), "mend the pattern") from None
+
+
+def check_training_labels(dataset: Dataset, stems: Sequence[str], kind: str) -> np.ndarray:
+    """Read every label file of a split once and count pixels per class (uint64, C).
+
+    A single image without strokes, or with one class only, is fine; a whole split like that is not.
+
+    Raises:
+        DataError: any label file is wrong, or the split holds fewer than two classes.
+    """
+    counts = np.zeros(256, dtype=np.int64)
+    for stem in stems:
+        counts += np.bincount(dataset.labels(stem, kind).ravel(), minlength=256)
+    per_class = counts[: len(dataset.names)]
+    present = [dataset.names[c] for c in np.flatnonzero(per_class)]
+    if len(present) < 2:
+        raise DataError(
+            dataset.root / (dataset.spec.scribbles if kind == "scribbles" else str(dataset.spec.masks)),
+            "labelled pixels of at least two classes in the training split",
+            f"only '{present[0]}' in {len(stems)} files" if present else f"nothing labelled in {len(stems)} files",
+            "draw strokes of every class, background too; check that "
+            f"{dataset.spec.unlabelled} is what your tool writes where nobody drew",
+        )
+    return per_class

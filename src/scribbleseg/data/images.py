@@ -1,0 +1,123 @@
+"""Reading and writing pictures and label maps: the only file that knows image formats."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from scribbleseg.atomic import atomic_path
+from scribbleseg.errors import DataError
+
+#: Suffixes that are looked for, in this order, when only a stem is known.
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+
+#: Larger pictures than this are refused: a small file can claim an enormous size.
+MAX_PIXELS = 400_000_000
+
+
+def find_image(folder: Path, stem: str) -> Path:
+    """Return the file in ``folder`` with this stem.
+
+    Raises:
+        DataError: none, or more than one.
+    """
+    found = [p for p in (folder / f"{stem}{e}" for s in IMAGE_SUFFIXES for e in (s, s.upper())) if p.is_file()]
+    if len(found) == 1:
+        return found[0]
+    got = "no such file" if not found else ", ".join(p.name for p in found)
+    raise DataError(folder / stem, f"one file ending in {', '.join(IMAGE_SUFFIXES)}", got, "add it, or mend the split list")
+
+
+def _decode(path: Path) -> np.ndarray:
+    """Return the pixels as stored: (H, W) or (H, W, channels), any integer or float type."""
+    try:
+        if path.suffix.lower() in (".tif", ".tiff"):
+            with tifffile.TiffFile(path) as tiff:
+                page = tiff.pages[0]
+                if int(np.prod(page.shape)) > 4 * MAX_PIXELS:
+                    raise ValueError(f"{page.shape} is larger than {MAX_PIXELS} pixels")
+                array = page.asarray()
+            if array.ndim == 3 and array.shape[0] in (3, 4) and array.shape[-1] not in (3, 4):
+                array = np.moveaxis(array, 0, -1)
+            return np.asarray(array)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as picture:
+                if picture.width * picture.height > MAX_PIXELS:
+                    raise ValueError(f"{picture.width} × {picture.height} is larger than {MAX_PIXELS} pixels")
+                turned = ImageOps.exif_transpose(picture)
+                if turned.mode in ("1", "CMYK", "YCbCr", "LAB", "HSV", "RGBA", "LA", "PA") or turned.mode == "P":
+                    turned = turned.convert("RGB")
+                return np.asarray(turned)
+    except FileNotFoundError:
+        raise DataError(path, "an image", "no such file", "add the file, or mend the split list") from None
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError,
+            Image.DecompressionBombWarning, tifffile.TiffFileError) as error:  # fmt: skip
+        raise DataError(path, "an image that decodes", str(error), "re-export the file; it may be cut short") from None
+
+
+def read_rgb(path: Path) -> np.ndarray:
+    """Read a picture as float32 (H, W, 3) in [0, 1]: grey becomes three equal channels, 16 bit keeps its depth.
+
+    8-bit values are divided by 255, 16-bit by 65535, floats are taken as they are if already in [0, 1].
+
+    Raises:
+        DataError: missing, undecodable, or of a kind with no natural range.
+    """
+    array = _decode(path)
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or array.shape[-1] not in (1, 3, 4):
+        raise DataError(path, "grey, RGB or RGBA", f"shape {array.shape}", "save the picture with 1 or 3 channels")
+    array = np.repeat(array, 3, -1) if array.shape[-1] == 1 else array[..., :3]
+    if array.dtype == np.uint8:
+        return array.astype(np.float32) / 255
+    if array.dtype in (np.uint16, np.int32, np.uint32) and int(array.max(initial=0)) <= 65535 and array.min(initial=0) >= 0:
+        return array.astype(np.float32) / 65535
+    if array.dtype.kind == "f" and np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1:
+        return array.astype(np.float32)
+    raise DataError(
+        path,
+        "8 or 16 bit, or floats in [0, 1]",
+        f"{array.dtype} from {array.min()} to {array.max()}",
+        "rescale the picture to 8 or 16 bit",
+    )
+
+
+def read_index(path: Path) -> np.ndarray:
+    """Read a label map as uint8 (H, W) of class ids as stored. Palette files give their indices.
+
+    Raises:
+        DataError: missing, undecodable, or not one channel of small integers.
+    """
+    if path.suffix.lower() in (".tif", ".tiff"):
+        array = _decode(path)
+    else:
+        try:
+            with Image.open(path) as picture:
+                if picture.mode not in ("L", "P", "I;16", "I", "1"):
+                    raise DataError(
+                        path,
+                        "one channel of class ids (grey or palette PNG)",
+                        f"a picture of mode {picture.mode}",
+                        "export label ids, not colours",
+                    )
+                array = np.asarray(picture)
+        except FileNotFoundError:
+            raise DataError(path, "a label file", "no such file", "draw it, or take the stem off the split list") from None
+        except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError) as error:
+            raise DataError(path, "a label file that decodes", str(error), "re-export the file") from None
+    if array.ndim != 2 or array.dtype.kind not in "bui" or array.max(initial=0) > 255 or array.min(initial=0) < 0:
+        got = f"{array.dtype} of shape {array.shape} up to {array.max(initial=0)}"
+        raise DataError(path, "one channel of class ids from 0 to 255", got, "export label ids as 8-bit")
+    return array.astype(np.uint8)
+
+
+def write_png(path: Path, array: np.ndarray) -> None:
+    """Write uint8 (H, W) or (H, W, 3) as PNG; the file appears whole or not at all."""
+    with atomic_path(path) as temporary:
+        Image.fromarray(array).save(temporary, format="PNG")

@@ -1,0 +1,101 @@
+"""Samples in a reproducible order, and batches of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset as TorchDataset, Sampler
+
+from scribbleseg.config import RunConfig
+from scribbleseg.data.folder import Dataset
+from scribbleseg.data.transforms import resize_longest, training_transforms
+from scribbleseg.records import Batch, Sample
+
+
+def load_sample(dataset: Dataset, stem: str, labels: str | None) -> Sample:
+    """Read one image and, if asked, its ``scribbles`` or ``masks``."""
+    picture = dataset.rgb(stem)
+    size = (picture.shape[0], picture.shape[1])
+    known = np.full(size, 255, np.uint8) if labels is None else dataset.labels(stem, labels, size)
+    image = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))
+    return Sample(stem, image, image, torch.from_numpy(known.astype(np.int64)), torch.ones(size, dtype=torch.bool))
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Stack samples of one size."""
+    return Batch(
+        stems=tuple(s.stem for s in samples),
+        image=torch.stack([s.image for s in samples]),
+        rgb=torch.stack([s.rgb for s in samples]),
+        labels=torch.stack([s.labels for s in samples]),
+        valid=torch.stack([s.valid for s in samples]),
+    )
+
+
+class TrainingSamples(TorchDataset[Sample]):
+    """Item n of the run: which image it is and how it is varied depend on (seed, n) alone.
+
+    So the order is the same with any number of workers, and a resumed run meets the items it would have met.
+    """
+
+    def __init__(self, dataset: Dataset, config: RunConfig) -> None:
+        self.dataset, self.stems = dataset, dataset.stems(config.data.train_split)
+        self.labels, self.longest_px, self.seed = config.data.labels, config.data.longest_px, config.seed
+        self.transforms = training_transforms(config.data)
+
+    def __getitem__(self, n: int) -> Sample:
+        epoch, position = divmod(n, len(self.stems))
+        order = torch.randperm(len(self.stems), generator=generator_for(self.seed, 1, epoch))
+        sample = load_sample(self.dataset, self.stems[int(order[position])], self.labels)
+        sample = resize_longest(sample, self.longest_px)
+        generator = generator_for(self.seed, 2, n)
+        for transform in self.transforms:
+            sample = transform(sample, generator)
+        return sample
+
+
+def generator_for(seed: int, *key: int) -> torch.Generator:
+    """Return a generator whose stream depends on the seed and the key alone."""
+    state = int(np.random.SeedSequence([seed & 0xFFFFFFFF, *key]).generate_state(1, np.uint64)[0])
+    return torch.Generator().manual_seed(state & 0x7FFFFFFFFFFFFFFF)
+
+
+class _ItemsFrom(Sampler[int]):
+    """Counts items from where ``first`` says the run stands, to its end."""
+
+    def __init__(self, first: Callable[[], int], end: int) -> None:
+        self.first, self.end = first, end
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.first(), self.end))
+
+
+def training_loader(dataset: Dataset, config: RunConfig, steps_done: Callable[[], int]) -> DataLoader[Sample]:
+    """Return the batches of a run from the step it has reached.
+
+    Args:
+        steps_done: asked when iteration begins.
+    """
+    size = config.training.batch_size
+    return DataLoader(
+        TrainingSamples(dataset, config),
+        batch_size=size,
+        sampler=_ItemsFrom(lambda: steps_done() * size, config.training.max_steps * size),
+        collate_fn=collate,
+        num_workers=config.data.num_workers,
+        worker_init_fn=_one_thread,
+        persistent_workers=False,
+    )
+
+
+def _one_thread(worker: int) -> None:
+    torch.set_num_threads(1)
+
+
+def evenly(stems: Sequence[str], number: int) -> tuple[str, ...]:
+    """Return ``number`` stems spread evenly over the list; all of them for 0."""
+    if number == 0 or number >= len(stems):
+        return tuple(stems)
+    return tuple(stems[i * len(stems) // number] for i in range(number))

@@ -1,0 +1,157 @@
+"""Joint augmentation: Sample → Sample, each draw from the generator that is passed in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+from scribbleseg.config import DataConfig
+from scribbleseg.records import UNLABELLED, Sample
+
+Transform = Callable[[Sample, Generator], Sample]
+
+
+def uniform(generator: Generator, low: float, high: float) -> float:
+    """Draw one number."""
+    return low + (high - low) * float(torch.rand((), generator=generator))
+
+
+def integer(generator: Generator, below: int) -> int:
+    """Draw one integer from 0 to ``below`` − 1."""
+    return int(torch.randint(max(1, below), (), generator=generator))
+
+
+def resize(sample: Sample, factor: float) -> Sample:
+    """Zoom by a factor: pictures bilinear (antialiased), labels by their nearest pixel."""
+    height, width = sample.labels.shape
+    size = (max(1, round(height * factor)), max(1, round(width * factor)))
+
+    def smooth(x: Tensor) -> Tensor:
+        return F.interpolate(x[None], size, mode="bilinear", align_corners=False, antialias=factor < 1)[0].clamp(0, 1)
+
+    def nearest(x: Tensor) -> Tensor:
+        return F.interpolate(x[None, None].float(), size, mode="nearest-exact")[0, 0].to(x.dtype)
+
+    same = sample.rgb is sample.image
+    image = smooth(sample.image)
+    return replace(
+        sample,
+        image=image,
+        rgb=image if same else smooth(sample.rgb),
+        labels=nearest(sample.labels),
+        valid=nearest(sample.valid),
+    )
+
+
+def resize_longest(sample: Sample, longest_px: int) -> Sample:
+    """Zoom so that the longer side has this length; 0 leaves the sample alone."""
+    longest = max(sample.labels.shape)
+    return sample if longest_px in (0, longest) else resize(sample, longest_px / longest)
+
+
+def random_scale(low: float, high: float) -> Transform:
+    """Zoom by a factor drawn evenly in the logarithm."""
+
+    def apply(sample: Sample, generator: Generator) -> Sample:
+        factor = low * (high / low) ** uniform(generator, 0.0, 1.0)
+        return resize(sample, factor)
+
+    return apply
+
+
+def random_flip(chance: float) -> Transform:
+    """Mirror left and right."""
+
+    def apply(sample: Sample, generator: Generator) -> Sample:
+        if uniform(generator, 0.0, 1.0) >= chance:
+            return sample
+        return replace(
+            sample,
+            image=sample.image.flip(-1),
+            rgb=sample.rgb.flip(-1),
+            labels=sample.labels.flip(-1),
+            valid=sample.valid.flip(-1),
+        )
+
+    return apply
+
+
+def pad(sample: Sample, height: int, width: int) -> Sample:
+    """Pad below and to the right to at least this size; padding is mid-grey, unlabelled and not valid."""
+    below, right = max(0, height - sample.labels.shape[0]), max(0, width - sample.labels.shape[1])
+    if not below and not right:
+        return sample
+    margin = (0, right, 0, below)
+    return replace(
+        sample,
+        image=F.pad(sample.image, margin, value=0.5),
+        rgb=F.pad(sample.rgb, margin, value=0.5),
+        labels=F.pad(sample.labels, margin, value=UNLABELLED),
+        valid=F.pad(sample.valid, margin, value=False),
+    )
+
+
+def crop(sample: Sample, top: int, left: int, size: int) -> Sample:
+    """Cut a square."""
+    window = (..., slice(top, top + size), slice(left, left + size))
+    return replace(
+        sample,
+        image=sample.image[window],
+        rgb=sample.rgb[window],
+        labels=sample.labels[window],
+        valid=sample.valid[window],
+    )
+
+
+def random_crop(size: int, tries: int = 10) -> Transform:
+    """Cut a square that keeps some labelled pixels.
+
+    Up to ``tries`` places are drawn; if none has a labelled pixel the square is put around one. An image without any
+    keeps the last place drawn.
+    """
+
+    def apply(sample: Sample, generator: Generator) -> Sample:
+        sample = pad(sample, size, size)
+        height, width = sample.labels.shape
+        for _ in range(tries):
+            top, left = integer(generator, height - size + 1), integer(generator, width - size + 1)
+            piece = crop(sample, top, left, size)
+            if bool((piece.labels != UNLABELLED).any()):
+                return piece
+        drawn = torch.nonzero(sample.labels != UNLABELLED)
+        if len(drawn):
+            y, x = drawn[integer(generator, len(drawn))].tolist()
+            top = min(max(0, y - integer(generator, size)), height - size)
+            left = min(max(0, x - integer(generator, size)), width - size)
+        return crop(sample, top, left, size)
+
+    return apply
+
+
+def colour_jitter(strength: float) -> Transform:
+    """Vary brightness, contrast and saturation of ``image``; ``rgb`` keeps the true colours."""
+
+    def apply(sample: Sample, generator: Generator) -> Sample:
+        image = sample.image
+        image = image * uniform(generator, 1 - strength, 1 + strength)
+        mean = image.mean()
+        image = (image - mean) * uniform(generator, 1 - strength, 1 + strength) + mean
+        grey = image.mean(0, keepdim=True)
+        image = (image - grey) * uniform(generator, 1 - strength, 1 + strength) + grey
+        return replace(sample, image=image.clamp(0, 1))
+
+    return apply
+
+
+def training_transforms(config: DataConfig) -> list[Transform]:
+    """Return the augmentation of a run: zoom, mirror, crop, colour."""
+    return [
+        random_scale(*config.scale),
+        random_flip(config.flip),
+        random_crop(config.crop_px),
+        colour_jitter(config.colour),
+    ]

@@ -1,0 +1,82 @@
+"""The one calling form of every loss."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from scribbleseg.records import UNLABELLED, Terms
+
+
+class Loss(nn.Module):
+    """Base of the losses: numbers in the constructor by keyword, data in the call by keyword.
+
+    A subclass says in ``needs`` what it takes and implements :meth:`terms`. Called as a module it returns the mean,
+    as users of PyTorch expect; the objective uses the sum and the count.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    @abstractmethod
+    def terms(self, logits: Tensor, **data: Any) -> Terms:
+        """Return the loss as a sum and a count."""
+
+    def forward(
+        self,
+        logits: Float[Tensor, "B C h w"],
+        *,
+        labels: Int[Tensor, "B H W"] | None = None,
+        rgb: Float[Tensor, "B 3 H W"] | None = None,
+        features: Float[Tensor, "B D h w"] | None = None,
+        valid: Bool[Tensor, "B H W"] | None = None,
+        progress: float = 1.0,
+    ) -> Float[Tensor, ""]:
+        """Return the mean loss.
+
+        Args:
+            logits: class scores, on their own grid (h, w), which may be coarser than the image's.
+            labels: class ids, 255 where nobody drew.
+            rgb: true colours in [0, 1].
+            features: deep features on the grid of the logits.
+            valid: False on padding.
+            progress: share of the training run that is done, in [0, 1].
+        """
+        given = {"labels": labels, "rgb": rgb, "features": features, "valid": valid, "progress": progress}
+        missing = [name for name in self.needs if given[name] is None]
+        if missing:
+            raise TypeError(f"{type(self).__name__} needs {', '.join(sorted(missing))}: pass it by keyword")
+        return self.terms(logits, **{name: given[name] for name in self.needs}).mean
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Return half-precision tensors as float32; leave float32 and float64 alone."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def at_grid(
+    grid: Float[Tensor, "B C h w"],
+    *,
+    rgb: Float[Tensor, "B 3 H W"] | None = None,
+    labels: Int[Tensor, "B H W"] | None = None,
+    valid: Bool[Tensor, "B H W"] | None = None,
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Bring colours (mean of the cell), labels (the only class drawn in the cell) and validity (whole cell) to a grid.
+
+    A cell in which strokes of two classes meet is unlabelled: halving the resolution must not invent an answer.
+    """
+    size = grid.shape[-2:]
+    if rgb is not None and rgb.shape[-2:] != size:
+        rgb = F.adaptive_avg_pool2d(rgb, (size[0], size[1]))
+    if valid is not None and valid.shape[-2:] != size:
+        valid = F.adaptive_avg_pool2d(valid.float(), (size[0], size[1])) > 0.999
+    if labels is not None and labels.shape[-2:] != size:
+        drawn = labels != UNLABELLED
+        high = F.adaptive_max_pool2d(torch.where(drawn, labels, -1).float(), size).long()
+        low = -F.adaptive_max_pool2d(torch.where(drawn, -labels, -UNLABELLED).float(), size).long()
+        labels = torch.where(high == low, high, UNLABELLED)
+    return rgb, labels, valid

@@ -1,0 +1,121 @@
+"""The dynamic feature regularized loss: neighbours that look alike, or that the network finds alike, agree."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, ClassVar
+
+from jaxtyping import Bool, Float
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, cat
+
+from scribbleseg.losses.base import Loss, at_grid, at_least_float32
+from scribbleseg.ops.windowed import windowed_energy
+from scribbleseg.records import Terms
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Kernel(BaseModel):
+    """One Gaussian of the energy. Lengths are pixels of the grid the loss is computed on (that of the logits).
+
+    Attributes:
+        weight: factor of its energy.
+        radius: window half-width, in steps of ``dilation`` pixels.
+        dilation: pixels per step.
+        sigma_px: width in position.
+        sigma_rgb: width in colour, on the [0, 1] range; None leaves colour out.
+        sigma_feature: width in the deep features, which have unit length; None leaves them out (a static kernel).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    weight: Annotated[float, Field(ge=0)] = 1.0
+    radius: Annotated[int, Field(ge=1)] = 5
+    dilation: Annotated[int, Field(ge=1)] = 1
+    sigma_px: Positive = 6.0
+    sigma_rgb: Positive | None = 0.1
+    sigma_feature: Positive | None = None
+
+    def guide(self, rgb: Float[Tensor, "B 3 h w"], features: Float[Tensor, "B D h w"]) -> Float[Tensor, "B G h w"]:
+        """Return the stacked features, each over its sigma."""
+        parts = []
+        if self.sigma_rgb is not None:
+            parts.append(rgb.to(features.dtype) / self.sigma_rgb)
+        if self.sigma_feature is not None:
+            parts.append(features / self.sigma_feature)
+        return cat(parts, 1) if parts else features[:, :0]
+
+
+STATIC = Kernel(weight=0.5, radius=5, dilation=1, sigma_px=6.0, sigma_rgb=0.15)
+DYNAMIC = Kernel(weight=0.5, radius=5, dilation=2, sigma_px=12.0, sigma_rgb=0.3, sigma_feature=0.4)
+
+
+class DynamicFeatureLoss(Loss):
+    """Pairwise Potts energy under a static kernel (colour, position) and a dynamic one (and deep features).
+
+        L = (1/|V|) Σ_m w_m Σ_{i∈V} Σ_{j∈win_m(i)} k_ij^m (1 − p_i·p_j)
+        k_ij^m = exp(−½‖x_i−x_j‖²/σ_px² − ½‖rgb_i−rgb_j‖²/σ_rgb² − ½‖z_i−z_j‖²/σ_feature²)
+
+    V are the valid pixels of the logits' grid, p the softmax, z the unit-length features of the consistency head as
+    they are at this step. The value is never negative; 0 means that similar pixels agree with certainty.
+
+    Args:
+        static: kernel without deep features, or None.
+        dynamic: kernel with deep features, or None.
+        feature_gradient: let the gradient of this loss flow into the features. With a free kernel the energy can be
+            lowered by pushing all features apart, so False is the default; docs/results.md has the measurement.
+
+    Cost: see :func:`scribbleseg.ops.windowed.windowed_energy`, once a kernel.
+
+    Reference: Zhang, Xiao, Zhao, *Dynamic Feature Regularized Loss for Weakly Supervised Semantic Segmentation*, arXiv
+    2108.01296. The authors' code and formulas are not public; the two-kernel window form is our re-creation.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"rgb", "features", "valid"})
+
+    def __init__(
+        self,
+        *,
+        static: Kernel | None = STATIC,
+        dynamic: Kernel | None = DYNAMIC,
+        feature_gradient: bool = False,
+    ) -> None:
+        super().__init__()
+        self.kernels = tuple(k for k in (static, dynamic) if k is not None and k.weight > 0)
+        self.feature_gradient = feature_gradient
+
+    def terms(  # type: ignore[override]
+        self,
+        logits: Float[Tensor, "B C h w"],
+        *,
+        rgb: Float[Tensor, "B 3 H W"],
+        features: Float[Tensor, "B D h w"],
+        valid: Bool[Tensor, "B H W"],
+    ) -> Terms:
+        """Return the sum and the count; arguments as in :meth:`Loss.forward`."""
+        probs = at_least_float32(logits).softmax(1)
+        rgb_, _, valid_ = at_grid(probs, rgb=rgb, valid=valid)
+        assert rgb_ is not None
+        assert valid_ is not None
+        z = at_least_float32(features).to(probs.dtype)
+        z = z if self.feature_gradient else z.detach()
+        total = probs.sum() * 0.0
+        for kernel in self.kernels:
+            energy = windowed_energy(
+                probs,
+                kernel.guide(rgb_, z),
+                valid_,
+                radius=kernel.radius,
+                dilation=kernel.dilation,
+                sigma_px=kernel.sigma_px,
+            )
+            total = total + kernel.weight * energy
+        return Terms(total, valid_.sum().to(total.dtype))
+
+
+def window_mass(kernel: Kernel) -> float:
+    """Largest possible Σ_j k_ij of a kernel: its window sum over identical pixels. Turns weights per pair into weights."""
+    steps = range(-kernel.radius, kernel.radius + 1)
+    squares = (((dy * dy + dx * dx) * kernel.dilation**2) for dy in steps for dx in steps if dy or dx)
+    return sum(math.exp(-0.5 * s / kernel.sigma_px**2) for s in squares)

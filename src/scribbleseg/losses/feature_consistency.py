@@ -1,0 +1,101 @@
+"""The loss of the feature consistency head: which pairs of pixels belong together."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from scribbleseg.losses.base import Loss, at_grid, at_least_float32
+from scribbleseg.records import UNLABELLED, Terms
+
+
+def pair_logistic(
+    features: Float[Tensor, "N K D"], labels: Int[Tensor, "N K"], scale: float, margin: float
+) -> Float[Tensor, N]:
+    """Logistic loss of all pairs of K pixels in each of N images: same class together, other class apart.
+
+    L = ½·mean_{a=b} log(1+exp(−s(cos−m))) + ½·mean_{a≠b} log(1+exp(s(cos−m))); with pairs of one kind, their mean alone.
+    """
+    cosine = features @ features.transpose(1, 2)
+    same = labels[:, :, None] == labels[:, None]
+    other = ~same
+    same = same & ~torch.eye(labels.shape[1], dtype=torch.bool, device=labels.device)
+    value = scale * (cosine - margin)
+    together = (F.softplus(-value) * same).sum((1, 2)) / same.sum((1, 2)).clamp(min=1)
+    apart = (F.softplus(value) * other).sum((1, 2)) / other.sum((1, 2)).clamp(min=1)
+    kinds = same.any(1).any(1).to(value.dtype) + other.any(1).any(1).to(value.dtype)
+    return (together + apart) / kinds.clamp(min=1)
+
+
+class FeatureConsistencyLoss(Loss):
+    """Teaches the deep features which pixels belong together, from labelled pixels and, later, confident predictions.
+
+    In each image ``num_pixels`` pixels are drawn with equal probability for every class at hand; all their pairs enter
+    :func:`pair_logistic`. A pixel is at hand when it was drawn on or, once ``confident_after`` of the run is done, when
+    its prediction is above ``confidence``. The predictions get no gradient. Returned per image of the batch.
+
+    Args:
+        num_pixels: pixels drawn per image (with replacement).
+        scale, margin: steepness and centre of the logistic curve on the cosine of two features.
+        confidence: smallest winning probability of a prediction that is taken at its word.
+        confident_after: share of the run before predictions are used at all.
+
+    Draws from torch's default generator, which the training step seeds.
+
+    Cost: B·num_pixels² pairs of D numbers.
+
+    Reference: the head is named in arXiv 2108.01296 without a formula; balanced pair losses of the same group are in
+    Zhang et al., *Affinity Attention Graph Neural Network* (A2GNN, TPAMI 2021), and WeCLIP (CVPR 2024).
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"labels", "features", "valid", "progress"})
+
+    def __init__(
+        self,
+        *,
+        num_pixels: int = 192,
+        scale: float = 5.0,
+        margin: float = 0.3,
+        confidence: float = 0.9,
+        confident_after: float = 0.3,
+    ) -> None:
+        super().__init__()
+        self.num_pixels, self.scale, self.margin = num_pixels, scale, margin
+        self.confidence, self.confident_after = confidence, confident_after
+
+    def terms(  # type: ignore[override]
+        self,
+        logits: Float[Tensor, "B C h w"],
+        *,
+        labels: Int[Tensor, "B H W"],
+        features: Float[Tensor, "B D h w"],
+        valid: Bool[Tensor, "B H W"],
+        progress: float,
+    ) -> Terms:
+        """Return the sum and the count; arguments as in :meth:`Loss.forward`."""
+        features = at_least_float32(features)
+        _, known, inside = at_grid(logits, labels=labels, valid=valid)
+        assert known is not None
+        assert inside is not None
+        if progress >= self.confident_after:
+            confidence, winner = at_least_float32(logits.detach()).softmax(1).max(1)
+            trusted = (known == UNLABELLED) & (confidence > self.confidence) & inside
+            known = torch.where(trusted, winner, known)
+        num_images, num_classes = logits.shape[:2]
+        known = known.flatten(1).long()
+        rows = (known != UNLABELLED).sum(1) >= 2
+        count = features.new_tensor(float(num_images))
+        if not bool(rows.any()):
+            return Terms(features.sum() * 0.0, count)
+        known, z = known[rows], features.flatten(2).transpose(1, 2)[rows]
+        sizes = F.one_hot(known.clamp(max=num_classes), num_classes + 1).sum(1)
+        chance = 1.0 / sizes.gather(1, known.clamp(max=num_classes)).double()
+        chance = torch.where(known == UNLABELLED, 0.0, chance)
+        picked = torch.multinomial(chance, self.num_pixels, replacement=True)
+        chosen = z.gather(1, picked[..., None].expand(-1, -1, z.shape[-1]))
+        values = pair_logistic(chosen, known.gather(1, picked), self.scale, self.margin)
+        return Terms(values.sum(), count)

@@ -1,0 +1,115 @@
+"""The objective: named losses, weighted and ramped, added up."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from torch import Tensor, nn
+
+from scribbleseg.config import LossTerm, merge
+from scribbleseg.errors import ConfigError, nearest
+from scribbleseg.losses.base import Loss
+from scribbleseg.losses.dynamic_feature import DynamicFeatureLoss
+from scribbleseg.losses.feature_consistency import FeatureConsistencyLoss
+from scribbleseg.losses.partial_cross_entropy import PartialCrossEntropyLoss
+from scribbleseg.records import Batch, Output, Terms
+
+#: Every loss by the name it has in a run's configuration.
+LOSSES: dict[str, type[Loss]] = {
+    "partial_cross_entropy": PartialCrossEntropyLoss,
+    "dynamic_feature": DynamicFeatureLoss,
+    "feature_consistency": FeatureConsistencyLoss,
+}
+
+
+def loss_numbers(name: str, numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the numbers given to a loss and fill in its defaults; a partly given kernel keeps its other defaults.
+
+    Raises:
+        ConfigError: unknown loss or number, or a value of the wrong type.
+    """
+    where = f"losses.{name}"
+    if name not in LOSSES:
+        raise ConfigError(where, "a known loss", f"'{name}'", nearest(name, LOSSES))
+    constructor = LOSSES[name].__init__
+    types = get_type_hints(constructor)
+    parameters = inspect.signature(constructor).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    for key in numbers:
+        if key not in defaults:
+            raise ConfigError(f"{where}.{key}", "a known key", f"'{key}'", nearest(key, [*defaults, *LossTerm.model_fields]))
+    fields: dict[str, Any] = {key: (types[key], default) for key, default in defaults.items()}
+    form: Any = create_model(name, __config__=ConfigDict(extra="forbid"), **fields)
+    plain = {key: value.model_dump() if isinstance(value, BaseModel) else value for key, value in defaults.items()}
+    try:
+        filled = form.model_validate(merge(plain, numbers))
+    except ValidationError as error:
+        raise ConfigError.from_pydantic(error, where, form) from None
+    return {key: getattr(filled, key) for key in defaults}
+
+
+def build_loss(name: str, numbers: Mapping[str, Any]) -> Loss:
+    """Make a loss from its name and its constructor's numbers."""
+    checked = loss_numbers(name, numbers)
+    return LOSSES[name](**checked)
+
+
+def complete(terms: Mapping[str, LossTerm]) -> dict[str, LossTerm]:
+    """Return the terms with every number of every loss written out, as a run's record needs them."""
+    return {
+        name: LossTerm.model_validate(
+            {"weight": term.weight, "start": term.start, "ramp": term.ramp}
+            | {
+                key: value.model_dump() if isinstance(value, BaseModel) else value
+                for key, value in loss_numbers(name, term.numbers()).items()
+            }
+        )
+        for name, term in terms.items()
+    }
+
+
+class Objective(nn.Module):
+    """Weighted sum of losses: Σ_n weight_n · ramp_n(progress) · sum_n / count_n.
+
+    Args:
+        terms: the ``losses`` section of a run's configuration, resolved.
+    """
+
+    def __init__(self, terms: Mapping[str, LossTerm]) -> None:
+        super().__init__()
+        active = {name: term for name, term in terms.items() if term.weight > 0}
+        if not active:
+            raise ConfigError("losses", "at least one loss with a weight above 0", "none", "add one, or set its weight")
+        self.schedule = active
+        self.losses = nn.ModuleDict({name: build_loss(name, term.numbers()) for name, term in active.items()})
+
+    def terms(self, output: Output, batch: Batch, progress: float) -> dict[str, Terms]:
+        """Return every loss whose weight has begun, as sum and count."""
+        data: dict[str, Any] = {
+            "labels": batch.labels,
+            "rgb": batch.rgb,
+            "features": output.features,
+            "valid": batch.valid,
+            "progress": progress,
+        }
+        result = {}
+        for name, loss in self.losses.items():
+            assert isinstance(loss, Loss)
+            if self.schedule[name].weight_at(progress) > 0:
+                result[name] = loss.terms(output.logits, **{key: data[key] for key in loss.needs})
+        return result
+
+    def forward(self, output: Output, batch: Batch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the total to minimise and each loss's unweighted mean.
+
+        Args:
+            progress: share of the run that is done, in [0, 1]; it drives the ramps.
+        """
+        means = {name: terms.mean for name, terms in self.terms(output, batch, progress).items()}
+        total = output.logits.sum() * 0.0
+        for name, mean in means.items():
+            total = total + self.schedule[name].weight_at(progress) * mean
+        return total, means

@@ -1,0 +1,1 @@
+"""The network: backbones, pyramid, decoders, heads, and its folder on disk."""

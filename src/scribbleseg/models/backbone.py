@@ -1,0 +1,174 @@
+"""Backbones from ``transformers``: the only file that knows that library."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from scribbleseg.errors import ModelError, nearest
+
+NUM_MAPS = 4
+
+
+class Backbone(nn.Module):
+    """An image encoder: normalised image in, four feature maps out, finest first.
+
+    Attributes:
+        channels: of each map.
+        strides: of each map; all the same for plain vision transformers.
+        multiple: height and width of the input must be multiples of this.
+        settings: the encoder's configuration, enough to build it again with random weights.
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        config: Any = encoder.config
+        self.settings: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
+        patch = int(config.patch_size) if isinstance(getattr(config, "patch_size", None), int) else 4
+        side = 8 * patch if config.model_type in _PLAIN else 32 * max(4, patch)
+        encoder.eval()
+        with torch.no_grad():
+            maps = encoder(torch.zeros(1, 3, side, side)).feature_maps
+        encoder.train()
+        self.channels = tuple(int(m.shape[1]) for m in maps)
+        self.strides = tuple(side // int(m.shape[-1]) for m in maps)
+        self.multiple = max(self.strides)
+
+    def forward(self, image: Float[Tensor, "B 3 H W"]) -> list[Tensor]:
+        """Return the maps, each (B, channels[k], H/strides[k], W/strides[k])."""
+        return list(self.encoder(image).feature_maps)
+
+
+#: Types whose maps all have one stride.
+_PLAIN = {"dinov2", "dinov2_with_registers", "dinov3_vit", "vitdet", "beit", "vitpose_backbone", "pixio"}
+
+
+def build_backbone(source: str | Mapping[str, Any], *, pretrained: bool) -> Backbone:
+    """Make a backbone.
+
+    Args:
+        source: a local folder with ``config.json`` (never asks the network), a hub name, or a mapping with
+            ``model_type`` and that type's settings (random weights).
+        pretrained: load weights where ``source`` has them.
+
+    Raises:
+        ModelError: unknown type, missing file, wrong setting, or a hub that cannot be reached.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING
+
+    config = _read_config(source)
+    try:
+        cls = MODEL_FOR_BACKBONE_MAPPING[type(config)]
+    except KeyError:
+        known = _known_types()
+        raise ModelError(
+            source, "a type that can serve as a backbone", config.model_type, nearest(config.model_type, known)
+        ) from None
+    _choose_maps(config)
+    if pretrained and isinstance(source, str):
+        if Path(source).is_dir() and not any(Path(source).glob("*.safetensors")):
+            raise ModelError(
+                source, "weights as *.safetensors", "none in the folder", "copy them there, or set model.pretrained=false"
+            )
+        try:
+            with _quiet():
+                encoder = cls.from_pretrained(
+                    source, config=config, use_safetensors=True, local_files_only=Path(source).is_dir()
+                )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ModelError(
+                source, "weights that fit the configuration", _first_line(error), "check the folder or the name"
+            ) from None
+    else:
+        try:
+            encoder = cls(config)
+            _spread(encoder)
+        except (ValueError, TypeError, KeyError, ZeroDivisionError, RuntimeError) as error:
+            raise ModelError(
+                source, f"settings of a {config.model_type} backbone", _first_line(error), "correct them"
+            ) from None
+    return Backbone(encoder)
+
+
+def _spread(encoder: nn.Module) -> None:
+    """Draw the matrices of a network without weights at a scale that keeps the variance from layer to layer.
+
+    The library draws all of them with a spread of 0.02, made for wide networks; narrow ones then learn very slowly.
+    """
+    for module in encoder.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="linear")
+
+
+def _read_config(source: str | Mapping[str, Any]) -> Any:
+    from transformers import AutoConfig
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    if isinstance(source, str) and not Path(source).is_dir():
+        if Path(source).is_absolute() or source.startswith("."):
+            raise ModelError(source, "a folder with a backbone", "no such folder", "check the path")
+        try:
+            return AutoConfig.from_pretrained(source)
+        except (OSError, ValueError) as error:
+            raise ModelError(
+                source, "a hub name or a local folder", _first_line(error), "check the name, or give a folder"
+            ) from None
+    if isinstance(source, str):
+        path = Path(source) / "config.json"
+        try:
+            settings = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ModelError(path, "the backbone's configuration", _first_line(error), "copy the whole folder") from None
+    else:
+        settings = dict(source)
+    kind = settings.pop("model_type", None)
+    if kind not in CONFIG_MAPPING:
+        raise ModelError(source, "model_type, a type of transformers", repr(kind), nearest(str(kind), _known_types()))
+    try:
+        return CONFIG_MAPPING[kind](**settings)
+    except Exception as error:  # transformers raises several unrelated types for a wrong setting
+        raise ModelError(source, f"settings of a {kind} backbone", _first_line(error), "correct them") from None
+
+
+def _choose_maps(config: Any) -> None:
+    """Ask for four maps: the last four stages, or four evenly spaced blocks of a plain transformer."""
+    stages = [name for name in config.stage_names if name != "stem"]
+    if len(stages) < NUM_MAPS:
+        raise ModelError(config.model_type, f"at least {NUM_MAPS} stages", str(len(stages)), "choose a deeper backbone")
+    if config.model_type in _PLAIN:
+        chosen = [stages[(k + 1) * len(stages) // NUM_MAPS - 1] for k in range(NUM_MAPS)]
+    else:
+        chosen = stages[-NUM_MAPS:]
+    config.out_features = chosen
+
+
+def _known_types() -> list[str]:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING_NAMES
+
+    return list(MODEL_FOR_BACKBONE_MAPPING_NAMES)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the library's own progress bar out of ours."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -1,0 +1,22 @@
+"""The two pieces all decoders are made of."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def conv_block(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    """Convolution, group norm, GELU. Group norm: the batch is small and its size must not change the result."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
+        nn.GroupNorm(math.gcd(outputs, 8), outputs),
+        nn.GELU(),
+    )
+
+
+def resize_as(x: Tensor, like: Tensor) -> Tensor:
+    """Bilinear resize to the size of another map."""
+    return F.interpolate(x, like.shape[-2:], mode="bilinear", align_corners=False) if x.shape != like.shape else x

@@ -1,0 +1,78 @@
+"""The network: backbone → (pyramid) → decoder → class head and feature consistency head."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from scribbleseg.config import ModelConfig
+from scribbleseg.errors import ConfigError, nearest
+from scribbleseg.models.backbone import Backbone, build_backbone
+from scribbleseg.models.decoders import DECODERS
+from scribbleseg.models.heads import ClassHead, FeatureConsistencyHead
+from scribbleseg.models.pyramid import PlainPyramid
+from scribbleseg.records import Output
+
+IMAGE_MEAN = (0.485, 0.456, 0.406)
+IMAGE_STD = (0.229, 0.224, 0.225)
+
+
+class Segmenter(nn.Module):
+    """Image in [0, 1] to class scores and deep features on the decoder's grid.
+
+    Args:
+        config: the model section of a run.
+        num_classes: C.
+        backbone: made from ``config`` if None.
+
+    Attributes:
+        stride: of the output grid.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: ModelConfig, num_classes: int, backbone: Backbone | None = None) -> None:
+        super().__init__()
+        if config.decoder not in DECODERS:
+            raise ConfigError("model.decoder", "a known decoder", f"'{config.decoder}'", nearest(config.decoder, DECODERS))
+        self.config, self.num_classes = config, num_classes
+        self.backbone = backbone or build_backbone(config.backbone, pretrained=config.pretrained)
+        channels, strides = self.backbone.channels, self.backbone.strides
+        self.pyramid: PlainPyramid | None = None
+        if len(set(strides)) == 1:
+            self.pyramid = PlainPyramid(channels, strides[0], config.detail_channels)
+            channels, strides = self.pyramid.channels, self.pyramid.strides
+        self.stride = strides[0]
+        self.multiple = self.backbone.multiple
+        self.decoder = DECODERS[config.decoder](channels, config.channels)
+        self.class_head = ClassHead(config.channels, num_classes, config.dropout)
+        self.feature_head = FeatureConsistencyHead([config.channels, *channels], config.feature_dim)
+        self.register_buffer("mean", torch.tensor(IMAGE_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGE_STD).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, image: Float[Tensor, "B 3 H W"]) -> Output:
+        """Return logits and features; sizes that are not a multiple of ``multiple`` are padded inside and cut again."""
+        height, width = image.shape[-2:]
+        x = (pad_to(image, self.multiple) - self.mean) / self.std
+        maps = self.backbone(x)
+        if self.pyramid is not None:
+            maps = self.pyramid(x, maps)
+        decoded = self.decoder(maps)
+        cut = (..., slice(0, -(-height // self.stride)), slice(0, -(-width // self.stride)))
+        return Output(self.class_head(decoded).float()[cut], self.feature_head([decoded, *maps])[cut])
+
+    def probabilities(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C H W"]:
+        """Return class probabilities at the image's size."""
+        height, width = image.shape[-2:]
+        logits = self(pad_to(image, self.stride)).logits
+        logits = F.interpolate(logits, scale_factor=self.stride, mode="bilinear", align_corners=False)
+        return logits[..., :height, :width].softmax(1)
+
+
+def pad_to(image: Float[Tensor, "B 3 H W"], multiple: int) -> Tensor:
+    """Pad below and to the right, repeating the border, to a multiple of a number of pixels."""
+    below, right = -image.shape[-2] % multiple, -image.shape[-1] % multiple
+    return F.pad(image, (0, right, 0, below), mode="replicate") if below or right else image

@@ -1,0 +1,1 @@
+"""The numeric kernels under the losses."""

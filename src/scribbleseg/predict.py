@@ -1,0 +1,132 @@
+"""Prediction: any image to class probabilities at its own size, a folder to masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from scribbleseg.data.images import IMAGE_SUFFIXES, read_rgb, write_png
+from scribbleseg.errors import DataError
+from scribbleseg.models.folder import TrainedModel, load_model
+from scribbleseg.palette import blend
+
+#: Share of a window that overlaps the next.
+OVERLAP = 0.5
+
+#: Windows that go through the network together.
+WINDOW_BATCH = 4
+
+
+def window_starts(length: int, window: int) -> list[int]:
+    """Return evenly spaced starts so that windows cover ``length`` and overlap by at least ``OVERLAP``."""
+    if length <= window:
+        return [0]
+    number = -(-(length - window) // int(window * (1 - OVERLAP))) + 1
+    return [round(k * (length - window) / (number - 1)) for k in range(number)]
+
+
+@torch.inference_mode()
+def probabilities(model: TrainedModel, rgb: np.ndarray) -> Tensor:
+    """Return class probabilities (C, H, W) of one image (H, W, 3) in [0, 1].
+
+    An image larger than the window is covered by overlapping windows whose probabilities are averaged with a smooth
+    weight that falls towards the window's border.
+    """
+    network = model.segmenter
+    device = network.mean.device
+    full = torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))[None].to(device)
+    height, width = full.shape[-2:]
+    image = full
+    if model.longest_px and model.longest_px != max(height, width):
+        factor = model.longest_px / max(height, width)
+        size = (max(1, round(height * factor)), max(1, round(width * factor)))
+        image = F.interpolate(full, size, mode="bilinear", align_corners=False, antialias=factor < 1)
+    window = model.window_px
+    tops, lefts = window_starts(image.shape[-2], window), window_starts(image.shape[-1], window)
+    if len(tops) == len(lefts) == 1:
+        probs = network.probabilities(image)
+    else:
+        probs = _windowed(network.probabilities, image, tops, lefts, window)
+    if probs.shape[-2:] != (height, width):
+        probs = F.interpolate(probs, (height, width), mode="bilinear", align_corners=False)
+    return probs[0]
+
+
+def _windowed(run: Callable[[Tensor], Tensor], image: Tensor, tops: list[int], lefts: list[int], window: int) -> Tensor:
+    high, wide = min(window, image.shape[-2]), min(window, image.shape[-1])
+    weight = torch.outer(_hill(high), _hill(wide)).to(image.device)
+    places = [(top, left) for top in tops for left in lefts]
+    total: Tensor | None = None
+    mass = torch.zeros(image.shape[-2:], device=image.device)
+    for first in range(0, len(places), WINDOW_BATCH):
+        group = places[first : first + WINDOW_BATCH]
+        probs = run(torch.cat([image[..., t : t + high, x : x + wide] for t, x in group]))
+        if total is None:
+            total = torch.zeros(1, probs.shape[1], *image.shape[-2:], device=image.device)
+        for (t, x), part in zip(group, probs, strict=True):
+            total[0, :, t : t + high, x : x + wide] += part * weight
+            mass[t : t + high, x : x + wide] += weight
+    assert total is not None
+    return total / mass
+
+
+def _hill(length: int) -> Tensor:
+    """A Hann window that never reaches zero."""
+    return torch.hann_window(length + 2, periodic=False)[1:-1] + 1e-3
+
+
+def predict_mask(model: TrainedModel, rgb: np.ndarray) -> np.ndarray:
+    """Return the most probable class of every pixel, uint8 (H, W)."""
+    return probabilities(model, rgb).argmax(0).to(torch.uint8).cpu().numpy()
+
+
+def predict_folder(model_folder: Path, images: Path, out: Path, *, device: str = "auto") -> Iterator[Path]:
+    """Predict every image of a folder (or one image), yielding each mask's path as it is done.
+
+    ``out/STEM.png`` is the index mask at the image's size, ``out/overlays/STEM.png`` the picture with the classes in
+    colour. Files appear whole or not at all.
+
+    Raises:
+        DataError: no images, or two of one stem.
+        ModelError: the model folder is not whole.
+    """
+    model = load_model(model_folder)
+    model.segmenter.to(pick_device(device))
+    for path in list_images(images):
+        rgb = read_rgb(path)
+        mask = predict_mask(model, rgb)
+        target = out / f"{path.stem}.png"
+        write_png(out / "overlays" / f"{path.stem}.png", blend(rgb, mask))
+        write_png(target, mask)
+        yield target
+
+
+def list_images(place: Path) -> list[Path]:
+    """Return the images of a folder in name order, or the one file.
+
+    Raises:
+        DataError: nothing there, or two images of one stem.
+    """
+    if place.is_file():
+        return [place]
+    found = sorted(p for p in place.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES) if place.is_dir() else []
+    if not found:
+        got = "no such folder" if not place.is_dir() else "none"
+        raise DataError(place, f"images ({', '.join(IMAGE_SUFFIXES)})", got, "check the path")
+    stems = [p.stem for p in found]
+    twice = sorted({s for s in stems if stems.count(s) > 1})
+    if twice:
+        raise DataError(place, "one image a stem", f"two named '{twice[0]}'", "rename one: masks are named after the stem")
+    return found
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the named device, or the best one here for ``auto``."""
+    if name != "auto":
+        return torch.device(name)
+    return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")

@@ -1,0 +1,102 @@
+"""The nouns of the pipeline: what travels between the rooms, as frozen records.
+
+``file → Sample → (transforms) → Sample → Batch → Output → Terms``; ``Scores`` come out of evaluation.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+#: The one label value that means "nobody said what this pixel is". Never a class, never guessed.
+UNLABELLED = 255
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image with its labels.
+
+    Attributes:
+        stem: file name without folder and suffix.
+        image: what the network sees, in [0, 1]; colour augmentation changes it.
+        rgb: the true colours in [0, 1], for pairwise kernels; never colour-augmented.
+        labels: class ids, or ``UNLABELLED``.
+        valid: False where a pixel is padding.
+    """
+
+    stem: str
+    image: Float[Tensor, "3 H W"]
+    rgb: Float[Tensor, "3 H W"]
+    labels: Int[Tensor, "H W"]
+    valid: Bool[Tensor, "H W"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples of one size, stacked. Axes as in :class:`Sample`, with B in front."""
+
+    stems: tuple[str, ...]
+    image: Float[Tensor, "B 3 H W"]
+    rgb: Float[Tensor, "B 3 H W"]
+    labels: Int[Tensor, "B H W"]
+    valid: Bool[Tensor, "B H W"]
+
+    def to(self, device: Any) -> Batch:
+        """Return the batch on another device."""
+        moved: dict[str, Any] = {
+            field.name: value.to(device, non_blocking=True)
+            for field in dataclasses.fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        return dataclasses.replace(self, **moved)
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a segmenter says about a batch, on the grid of its decoder (stride 2 or 4 of the image).
+
+    Attributes:
+        logits: class scores before the softmax.
+        features: deep features of the consistency head, unit length along D.
+    """
+
+    logits: Float[Tensor, "B C h w"]
+    features: Float[Tensor, "B D h w"]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """A loss as a sum and the count it is to be divided by, so that ranks and batches can be added first."""
+
+    sum: Float[Tensor, ""]
+    count: Float[Tensor, ""]
+
+    @property
+    def mean(self) -> Float[Tensor, ""]:
+        """The mean, and zero (with a zero gradient) where nothing was counted."""
+        return self.sum / self.count.clamp(min=1)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The outcome of an evaluation. An absent class is NaN in the arrays and ``null`` in JSON.
+
+    Attributes:
+        names: class names by id.
+        confusion: pixel counts, row = truth, column = prediction, pooled over the images.
+        border_confusion: the same over pixels within ``border_px`` of a class border.
+        per_image: one dict an image: stem, miou, pixel_accuracy.
+        per_volume: one dict a volume: volume, then a Dice value per class name; empty without ``volume``.
+    """
+
+    names: tuple[str, ...]
+    confusion: np.ndarray
+    border_confusion: np.ndarray
+    border_px: int
+    per_image: tuple[dict[str, Any], ...]
+    per_volume: tuple[dict[str, Any], ...]

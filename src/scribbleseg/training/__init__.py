@@ -1,0 +1,1 @@
+"""The training run, on Lightning; nothing else imports that library."""

@@ -1,0 +1,133 @@
+"""The Lightning module: one step, one validation, the optimizer and its schedule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+
+from scribbleseg import metrics
+from scribbleseg.config import RunConfig
+from scribbleseg.data.loader import generator_for
+from scribbleseg.errors import TrainingError
+from scribbleseg.losses import Objective
+from scribbleseg.models.folder import TrainedModel
+from scribbleseg.models.segmenter import Segmenter
+from scribbleseg.predict import predict_mask
+from scribbleseg.records import Batch
+
+
+class SegmentationModule(pl.LightningModule):
+    """Trains a segmenter; validates and keeps its exponential moving average.
+
+    Args:
+        config: resolved.
+        names: class names by id.
+    """
+
+    def __init__(self, config: RunConfig, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.config, self.names = config, names
+        self.segmenter = Segmenter(config.model, len(names))
+        self.objective = Objective(config.losses)
+        self.averaged = AveragedModel(self.segmenter, multi_avg_fn=_moving_average(config.training.ema_decay))
+        self.averaged.requires_grad_(False)
+        self._confusion = np.zeros((len(names), len(names)), dtype=np.int64)
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is done."""
+        return min(1.0, self.global_step / self.config.training.max_steps)
+
+    def trained_model(self) -> TrainedModel:
+        """Return the averaged network with what prediction needs."""
+        data = self.config.data
+        network = self.averaged.module
+        assert isinstance(network, Segmenter)
+        return TrainedModel(network.eval(), self.names, data.window_px or data.crop_px, data.longest_px)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Move a batch; Lightning's own way refuses frozen records."""
+        return batch.to(device) if isinstance(batch, Batch) else batch
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Make the step's random draws (dropout, sampled pixels) depend on the seed and the step alone."""
+        torch.manual_seed(generator_for(self.config.seed, 3, self.global_step).initial_seed())
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the objective of one batch."""
+        total, means = self.objective(self.segmenter(batch.image), batch, self.progress)
+        if not bool(torch.isfinite(total)):
+            bad = ", ".join(f"{name}={float(value):.4g}" for name, value in means.items())
+            raise TrainingError(
+                f"step {self.global_step + 1}, batch of {', '.join(batch.stems)}",
+                "a finite loss",
+                bad,
+                "look at these images; else lower training.lr, or set training.precision=32",
+            )
+        for name, value in means.items():
+            self.log(f"train/{name}", value.detach(), prog_bar=True)
+        self.log("train/total", total.detach(), prog_bar=True)
+        return total
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Update the moving average."""
+        self.averaged.update_parameters(self.segmenter)
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget earlier counts."""
+        self._confusion[:] = 0
+
+    def validation_step(self, item: tuple[np.ndarray, np.ndarray], batch_idx: int) -> None:
+        """Predict one whole image and count."""
+        rgb, mask = item
+        prediction = predict_mask(self.trained_model(), rgb)
+        self._confusion += metrics.confusion_matrix(mask, prediction, len(self.names))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the pooled scores."""
+        self.log("val/miou", metrics.mean_present(metrics.iou(self._confusion)), prog_bar=True)
+        self.log("val/dice", metrics.mean_present(metrics.dice(self._confusion)[1:]))
+        self.log("val/pixel_accuracy", metrics.pixel_accuracy(self._confusion))
+
+    def configure_optimizers(self) -> Any:
+        """Return AdamW (a smaller rate for the backbone, no decay on vectors) with warm-up and poly decay."""
+        training = self.config.training
+        groups: dict[tuple[bool, bool], list[Tensor]] = {}
+        for name, parameter in self.segmenter.named_parameters():
+            key = (name.startswith("backbone."), parameter.ndim > 1)
+            groups.setdefault(key, []).append(parameter)
+        optimizer = torch.optim.AdamW(
+            [
+                {
+                    "params": parameters,
+                    "lr": training.lr * (training.backbone_lr_factor if in_backbone else 1.0),
+                    "weight_decay": training.weight_decay if is_matrix else 0.0,
+                }
+                for (in_backbone, is_matrix), parameters in groups.items()
+            ]
+        )
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _rate(self, step: int) -> float:
+        training = self.config.training
+        done = min(1.0, step / training.max_steps)
+        rising = (step + 1) / (training.warmup * training.max_steps + 1)
+        return float(min(1.0, rising) * (1 - done) ** training.poly_power)
+
+
+def _moving_average(decay: float) -> Any:
+    """Return the update of an exponential moving average that starts as a plain mean, so early weights fade fast."""
+
+    @torch.no_grad()
+    def update(averaged: list[Tensor], current: list[Tensor], num_averaged: Tensor) -> None:
+        n = float(num_averaged)
+        share = max(1.0 - decay, 1.0 / (1.0 + n)) if decay else 1.0
+        torch._foreach_lerp_(averaged, current, share)
+
+    return update

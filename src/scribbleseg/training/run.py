@@ -1,0 +1,185 @@
+"""One training run: from a configuration to a run folder with a model in it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from torch.utils.data import DataLoader, Dataset as TorchDataset
+
+from scribbleseg.atomic import storage_error, write_text
+from scribbleseg.config import RunConfig, dump_config
+from scribbleseg.data.folder import Dataset, check_training_labels, open_dataset
+from scribbleseg.data.loader import evenly, training_loader
+from scribbleseg.errors import ConfigError, StorageError
+from scribbleseg.losses.objective import complete
+from scribbleseg.models.folder import save_model
+from scribbleseg.provenance import provenance
+from scribbleseg.training.module import SegmentationModule
+
+
+class _ValidationItems(TorchDataset[tuple[np.ndarray, np.ndarray]]):
+    """Whole images with their dense masks."""
+
+    def __init__(self, dataset: Dataset, stems: tuple[str, ...]) -> None:
+        self.dataset, self.stems = dataset, stems
+
+    def __len__(self) -> int:
+        return len(self.stems)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        rgb = self.dataset.rgb(self.stems[index])
+        return rgb, self.dataset.labels(self.stems[index], "masks", rgb.shape[:2])
+
+
+def train(config: RunConfig, out: Path | str, *, resume: bool = False) -> Path:
+    """Train a network and return the folder of the finished model.
+
+    Args:
+        config: of the run; ``data.root`` must be set.
+        out: run folder. It gets ``config.yaml``, ``run.json`` (seed, versions, commit), ``metrics.csv``, ``checkpoints/``
+            (``last`` and ``best``) and ``model/``, which holds the averaged weights: the best by validation mIoU where the
+            data set has masks for its validation split, else the last.
+        resume: go on from ``checkpoints/last.ckpt``; the result is that of an undisturbed run, bit for bit.
+
+    Raises:
+        ConfigError: nothing to resume, or the folder already holds a run.
+        DataError: the data set is not usable; every training label is read before the first step.
+        TrainingError: the loss is not finite.
+        StorageError: the disk is full or cannot be written.
+    """
+    config, out = config.resolved(), Path(out)
+    config = config.model_copy(update={"losses": complete(config.losses)})
+    if config.data.root is None:
+        raise ConfigError("data.root", "the folder of a data set", "nothing", "give it with --data DATASET")
+    dataset = open_dataset(config.data.root)
+    check_training_labels(dataset, dataset.stems(config.data.train_split), config.data.labels)
+    last = out / "checkpoints" / "last.ckpt"
+    _claim(out, last, config, resume)
+    if config.training.threads:
+        torch.set_num_threads(config.training.threads)
+    torch.manual_seed(config.seed)
+    module = SegmentationModule(config, dataset.names)
+    validation = _validation_loader(dataset, config)
+    try:
+        with _quiet_lightning():
+            trainer = _trainer(config, out, validation is not None)
+            loader = training_loader(dataset, config, lambda: trainer.global_step)
+            trainer.fit(module, loader, validation, ckpt_path=str(last) if resume else None, weights_only=True)
+    except OSError as error:
+        raise storage_error(error, out) from None
+    except RuntimeError as error:  # torch's own writer reports a full disk like this
+        if "PytorchStreamWriter" in str(error) or "No space left" in str(error):
+            raise StorageError(last, "a disk with room", str(error).splitlines()[0], "free some space, then --resume") from None
+        raise
+    best = out / "checkpoints" / "best.ckpt"
+    if validation is not None and best.is_file():
+        module.load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["state_dict"])
+    save_model(out / "model", module.trained_model())
+    return out / "model"
+
+
+def _claim(out: Path, last: Path, config: RunConfig, resume: bool) -> None:
+    """Check that the folder may be used, and write down what the run is."""
+    if resume and not last.is_file():
+        raise ConfigError(out, "a run with checkpoints/last.ckpt", "none", "start it without --resume")
+    if not resume and (out / "config.yaml").is_file():
+        raise ConfigError(out, "an empty or new folder", "a run is in it", "choose another --out, or continue it with --resume")
+    if resume:
+        before = (out / "config.yaml").read_text(encoding="utf-8")
+        if before != dump_config(config):
+            raise ConfigError(out, "the configuration the run began with", "another one", "resume with the same settings")
+        return
+    write_text(out / "config.yaml", dump_config(config))
+    write_text(out / "run.json", json.dumps(provenance(config.seed), indent=2) + "\n")
+
+
+def _validation_loader(dataset: Dataset, config: RunConfig) -> DataLoader[Any] | None:
+    """Return the validation images, or None where there is no such split or no masks."""
+    if config.data.val_split not in dataset.spec.splits or not dataset.has_masks():
+        return None
+    stems = evenly(dataset.stems(config.data.val_split), config.training.val_images)
+    return DataLoader(_ValidationItems(dataset, stems), batch_size=None, collate_fn=_as_is)
+
+
+def _as_is(item: Any) -> Any:
+    return item
+
+
+def _trainer(config: RunConfig, out: Path, validates: bool) -> pl.Trainer:
+    training = config.training
+    every = min(training.val_every, training.max_steps)
+    keep = {"dirpath": out / "checkpoints", "enable_version_counter": False, "save_top_k": 1, "auto_insert_metric_name": False}
+    callbacks: list[pl.Callback] = [ModelCheckpoint(filename="last", every_n_train_steps=every, **keep)]
+    if validates:
+        callbacks.append(ModelCheckpoint(filename="best", monitor="val/miou", mode="max", **keep))
+    if training.progress_bar:
+        callbacks.append(TQDMProgressBar(refresh_rate=5))
+    return pl.Trainer(
+        max_steps=training.max_steps,
+        max_epochs=-1,
+        accelerator="auto",
+        devices=1,
+        precision=_precision(training.precision),
+        gradient_clip_val=training.grad_clip,
+        val_check_interval=every if validates else None,
+        check_val_every_n_epoch=None if validates else 1,
+        num_sanity_val_steps=0,
+        log_every_n_steps=min(10, training.max_steps),
+        logger=_loggers(out),
+        callbacks=callbacks,
+        enable_progress_bar=training.progress_bar,
+        enable_model_summary=False,
+        default_root_dir=out,
+    )
+
+
+def _precision(wanted: str) -> str:
+    """Return Lightning's name; ``auto`` is bf16 where the device computes in it, not merely emulates it."""
+    if wanted == "auto":
+        wanted = "bf16" if has_bf16() else "32"
+    return "bf16-mixed" if wanted == "bf16" else "32-true"
+
+
+def has_bf16() -> bool:
+    """Say whether bf16 arithmetic pays on this machine's first device."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    cpu: Any = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(cpu and cpu())
+
+
+def _loggers(out: Path) -> list[Logger]:
+    loggers: list[Logger] = [CSVLogger(out, name="", version="")]
+    with contextlib.suppress(ModuleNotFoundError):
+        loggers.append(TensorBoardLogger(str(out), name="", version="tensorboard"))
+    return loggers
+
+
+@contextlib.contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Silence Lightning's notes about hardware, workers and its other products; ours are printed by the command line."""
+    names = ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.fabric")
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
+            warnings.filterwarnings("ignore", message=".*Experiment logs directory .* exists and is not empty.*")
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

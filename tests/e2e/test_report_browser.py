@@ -1,0 +1,120 @@
+"""The report in a real browser: no errors, no requests, no sideways scrolling, a control that works."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scribbleseg.report import report
+from tests.test_report import make_data, make_run
+
+pytestmark = pytest.mark.browser
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    """A headless Chromium."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no chromium on the PATH")
+    with playwright.sync_playwright() as p:
+        opened = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Address of a report of two runs, one with a long name."""
+    root: Path = tmp_path_factory.mktemp("browser")
+    data = make_data(root / "data", {0: "background", 1: "a" * 60, 2: "several words that name one class"})
+    runs = [make_run(root / "first", data, method="partial_ce"), make_run(root / "second", data, seed=1, noise=0.05)]
+    return report(runs, root / "report.html", titles=["first", "second_" * 12], num_cases=2).as_uri()
+
+
+def test_opens_without_errors_or_requests(browser, url):
+    page = browser.new_page()
+    said: list[str] = []
+    asked: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(url)
+    page.wait_for_load_state("networkidle")
+    assert said == []
+    assert [a[:80] for a in asked if not a.startswith("data:")] == [url[:80]]
+    assert page.locator("table").count() == 7
+    for table in page.locator("table").all():
+        assert table.is_visible()
+    broken = "images => images.filter(i => !i.complete || i.naturalWidth === 0).length"
+    assert page.locator("img").evaluate_all(broken) == 0
+    assert page.locator("img:not([alt]), img[alt='']").count() == 0
+    assert page.locator("th:not([scope])").count() == 0
+    page.close()
+
+
+@pytest.mark.parametrize("width", [400, 1200])
+def test_only_boxes_scroll_sideways(browser, url, width):
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    page.goto(url)
+    page.locator("summary").first.click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    wide = "boxes => boxes.filter(b => b.scrollWidth > b.clientWidth).length"
+    if width == 400:
+        assert page.locator(".box").evaluate_all(wide) > 0
+    page.close()
+
+
+def test_the_control_moves_the_overlays_and_not_the_strokes(browser, url):
+    page = browser.new_page()
+    page.goto(url)
+    overlay, strokes = page.locator("img.overlay").first, page.locator("img.strokes").first
+    opacity = "image => getComputedStyle(image).opacity"
+    before = overlay.screenshot()
+    assert overlay.evaluate(opacity) == "0.6"
+    page.get_by_label("colours").fill("0")
+    assert overlay.evaluate(opacity) == "0"
+    assert strokes.evaluate(opacity) == "1"
+    assert page.locator("#opacity-shown").inner_text() == "0 %"
+    assert overlay.screenshot() != before
+    page.close()
+
+
+def test_without_scripts_the_pictures_are_there_and_the_control_is_not(browser, url):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(url)
+    assert page.locator("img.overlay").first.is_visible()
+    assert not page.locator("#opacity").is_visible()
+    context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_in_both_themes_also_in_the_curves(browser, url, scheme):
+    page = browser.new_page(color_scheme=scheme)
+    page.goto(url)
+    colour = "element => getComputedStyle(element).color"
+    behind = contrast_parts(page.locator("body").evaluate("element => getComputedStyle(element).backgroundColor"))
+    assert (behind < 0.1) == (scheme == "dark")
+    for place in ("h1", ".lead", ".note", ".caveats li", "thead th", "nav a", "td b", ".tiles figcaption span"):
+        assert ratio(contrast_parts(page.locator(place).first.evaluate(colour)), behind) >= 4.5, place
+    drawn = page.locator(".curves svg text").first.evaluate("element => getComputedStyle(element).fill")
+    assert ratio(contrast_parts(drawn), behind) >= 4.5
+    page.close()
+
+
+def contrast_parts(colour: str) -> float:
+    """Return the relative luminance of an ``rgb(…)``."""
+    parts = [int(part) / 255 for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]
+    red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def ratio(first: float, second: float) -> float:
+    """Return the contrast of two luminances."""
+    return (max(first, second) + 0.05) / (min(first, second) + 0.05)

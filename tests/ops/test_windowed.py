@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from scribbleseg.errors import ConfigError
+from scribbleseg.ops.windowed import BACKENDS, energy_reference, windowed_energy
+from tests.reference import windowed as truth
+
+# radius, dilation, sigma_px, (B, C, G, H, W), which pixels are valid
+CASES = [
+    pytest.param(1, 1, math.inf, (2, 3, 2, 5, 7), "all", id="smallest window"),
+    pytest.param(2, 1, 3.0, (2, 3, 4, 7, 5), "some", id="holes"),
+    pytest.param(2, 2, 2.5, (1, 4, 3, 8, 8), "some", id="dilated"),
+    pytest.param(3, 3, 6.0, (1, 2, 1, 8, 6), "all", id="dilation leaves gaps"),
+    pytest.param(5, 1, 4.0, (2, 2, 3, 3, 4), "all", id="map smaller than the window"),
+    pytest.param(5, 2, 12.0, (1, 3, 2, 4, 3), "some", id="map smaller than the dilated window"),
+    pytest.param(2, 1, 1.5, (2, 3, 0, 5, 5), "all", id="no guide"),
+    pytest.param(2, 1, math.inf, (1, 1, 0, 4, 5), "some", id="no guide, no sigma, one class"),
+    pytest.param(2, 1, 3.0, (3, 2, 2, 4, 4), "not the second", id="one image all padding"),
+    pytest.param(2, 1, 3.0, (2, 2, 2, 4, 4), "none", id="all padding"),
+    pytest.param(2, 1, 3.0, (1, 3, 2, 1, 9), "all", id="one row"),
+    pytest.param(2, 1, 3.0, (1, 3, 2, 9, 1), "all", id="one column"),
+    pytest.param(3, 1, 3.0, (1, 3, 2, 1, 1), "all", id="one pixel"),
+]
+
+
+def make(shape: tuple[int, ...], kind: str = "all", dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
+    b, c, g, h, w = shape
+    rng = torch.Generator().manual_seed(b + 10 * c + 100 * g + 1000 * h + 10000 * w)
+    probs = torch.randn(b, c, h, w, generator=rng, dtype=torch.float64).softmax(1)
+    guide = 0.7 * torch.randn(b, g, h, w, generator=rng, dtype=torch.float64)
+    valid = torch.ones(b, h, w, dtype=torch.bool)
+    if kind == "some":
+        valid = torch.rand(b, h, w, generator=rng) > 0.3
+    elif kind == "not the second":
+        valid[1] = False
+    elif kind == "none":
+        valid[:] = False
+    return probs.to(dtype), guide.to(dtype), valid
+
+
+def value_and_gradients(probs: Tensor, guide: Tensor, valid: Tensor | None, **numbers: object) -> tuple[Tensor, Tensor, Tensor]:
+    probs, guide = probs.clone().requires_grad_(), guide.clone().requires_grad_()
+    value = windowed_energy(probs, guide, valid, **numbers)
+    grads = torch.autograd.grad(value * 1.5, [probs, guide])  # a factor, so that a backward that forgets it shows
+    return value.detach(), *grads
+
+
+@pytest.mark.parametrize(("radius", "dilation", "sigma", "shape", "kind"), CASES)
+def test_definition_equals_the_loops(radius, dilation, sigma, shape, kind):
+    probs, guide, valid = make(shape, kind)
+    expected = truth.energy(probs, guide, valid, radius, dilation, sigma)
+    value = energy_reference(probs, guide, valid, radius, dilation, sigma)
+    assert float(value) == pytest.approx(expected, rel=1e-12, abs=1e-12)
+
+
+@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "reference"])
+@pytest.mark.parametrize(("radius", "dilation", "sigma", "shape", "kind"), CASES)
+def test_backend_equals_the_definition(backend, radius, dilation, sigma, shape, kind):
+    probs, guide, valid = make(shape, kind)
+    numbers = {"radius": radius, "dilation": dilation, "sigma_px": sigma}
+    expected = value_and_gradients(probs, guide, valid, **numbers, backend="reference")
+    got = value_and_gradients(probs, guide, valid, **numbers, backend=backend)
+    for a, b in zip(got, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["all", "some"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gradcheck(backend, kind):
+    probs, guide, valid = make((2, 3, 2, 3, 4), kind)
+
+    def energy(p: Tensor, g: Tensor) -> Tensor:
+        return windowed_energy(p, g, valid, radius=2, dilation=1, sigma_px=2.0, backend=backend)
+
+    assert torch.autograd.gradcheck(energy, (probs.requires_grad_(), guide.requires_grad_()))
+
+
+def test_gradient_of_one_input_alone():
+    probs, guide, valid = make((2, 3, 2, 4, 5), "some")
+    _, for_probs, for_guide = value_and_gradients(probs, guide, valid, radius=2)
+    p = probs.clone().requires_grad_()
+    windowed_energy(p, guide, valid, radius=2).mul(1.5).backward()
+    torch.testing.assert_close(p.grad, for_probs)
+    g = guide.clone().requires_grad_()
+    windowed_energy(probs, g, valid, radius=2).mul(1.5).backward()
+    torch.testing.assert_close(g.grad, for_guide)
+
+
+@pytest.mark.parametrize("kind", ["all", "some"])
+def test_float32_agrees_with_float64(kind):
+    probs, guide, valid = make((2, 4, 3, 12, 11), kind)
+    numbers = {"radius": 3, "dilation": 2, "sigma_px": 5.0}
+    wide = value_and_gradients(probs, guide, valid, **numbers)
+    narrow = value_and_gradients(probs.float(), guide.float(), valid, **numbers)
+    for a, b in zip(narrow, wide, strict=True):
+        assert a.dtype == torch.float32
+        assert float((a.double() - b).abs().max()) <= 1e-5 * float(b.abs().max())
+
+
+def test_known_value_by_hand():
+    # Two pixels, opposite classes, guide 1 apart, sigma 1: both ordered pairs give exp(-1/2 - 1/2) * 1.
+    probs = torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64).view(1, 2, 1, 2)
+    guide = torch.tensor([0.0, 1.0], dtype=torch.float64).view(1, 1, 1, 2)
+    assert float(windowed_energy(probs, guide, radius=1, sigma_px=1.0)) == pytest.approx(2 * math.exp(-1), rel=1e-12)
+
+
+def test_no_valid_mask_means_every_pixel():
+    probs, guide, valid = make((2, 3, 2, 5, 4))
+    for a, b in zip(value_and_gradients(probs, guide, None, radius=2), value_and_gradients(probs, guide, valid, radius=2), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("kind", ["all", "some"])
+class TestInvariance:
+    numbers = {"radius": 2, "dilation": 2, "sigma_px": 3.0}  # noqa: RUF012
+
+    def value(self, probs, guide, valid):
+        return float(windowed_energy(probs, guide, valid, **self.numbers))
+
+    def test_renumbering_classes(self, kind):
+        probs, guide, valid = make((2, 4, 2, 6, 7), kind)
+        assert self.value(probs[:, [2, 0, 3, 1]], guide, valid) == pytest.approx(self.value(probs, guide, valid), rel=1e-12)
+
+    @pytest.mark.parametrize("axes", [(-1,), (-2,), (-1, -2)])
+    def test_flips(self, kind, axes):
+        probs, guide, valid = make((2, 3, 2, 6, 7), kind)
+        flipped = self.value(probs.flip(axes), guide.flip(axes), valid.flip(axes))
+        assert flipped == pytest.approx(self.value(probs, guide, valid), rel=1e-12)
+
+    def test_transposition(self, kind):
+        probs, guide, valid = make((2, 3, 2, 6, 7), kind)
+        turned = self.value(probs.transpose(-1, -2), guide.transpose(-1, -2), valid.transpose(-1, -2))
+        assert turned == pytest.approx(self.value(probs, guide, valid), rel=1e-12)
+
+    def test_batch_is_the_sum_of_its_images(self, kind):
+        probs, guide, valid = make((3, 3, 2, 5, 6), kind)
+        alone = [self.value(probs[b : b + 1], guide[b : b + 1], valid[b : b + 1]) for b in range(3)]
+        assert self.value(probs, guide, valid) == pytest.approx(sum(alone), rel=1e-12)
+        order = [2, 0, 1]
+        assert self.value(probs[order], guide[order], valid[order]) == pytest.approx(sum(alone), rel=1e-12)
+
+    def test_shift_of_the_guide(self, kind):
+        probs, guide, valid = make((2, 3, 2, 5, 6), kind)
+        assert self.value(probs, guide + 3.25, valid) == pytest.approx(self.value(probs, guide, valid), rel=1e-12)
+
+    def test_padding_changes_nothing(self, kind):
+        probs, guide, valid = make((2, 3, 2, 5, 6), kind)
+        p, g, _ = make((2, 3, 2, 9, 8))
+        m = torch.zeros(2, 9, 8, dtype=torch.bool)
+        p[..., 2:7, 1:7], g[..., 2:7, 1:7], m[..., 2:7, 1:7] = probs, guide, valid
+        small = value_and_gradients(probs, guide, valid, **self.numbers)
+        large = value_and_gradients(p, g, m, **self.numbers)
+        assert float(large[0]) == pytest.approx(float(small[0]), rel=1e-12)
+        for inner, outer in zip(small[1:], large[1:], strict=True):
+            torch.testing.assert_close(outer[..., 2:7, 1:7], inner, rtol=1e-11, atol=1e-13)
+            assert torch.count_nonzero(outer * ~m[:, None]) == 0
+
+
+class TestExtremes:
+    def test_certain_and_equal_everywhere_is_zero(self):
+        _, guide, valid = make((2, 3, 2, 5, 6))
+        probs = torch.zeros(2, 3, 5, 6, dtype=torch.float64)
+        probs[:, 1] = 1
+        assert float(windowed_energy(probs, guide, valid, radius=2)) == 0
+
+    def test_different_everywhere_counts_every_ordered_pair(self):
+        # One pixel of class 0 in a field of class 1 with a flat guide: eight neighbours, each pair twice.
+        probs = torch.zeros(1, 2, 5, 5, dtype=torch.float64)
+        probs[:, 1] = 1
+        probs[:, :, 2, 2] = torch.tensor([1.0, 0.0], dtype=torch.float64)
+        assert float(windowed_energy(probs, torch.zeros(1, 1, 5, 5, dtype=torch.float64), radius=1)) == 16
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    @pytest.mark.parametrize("backend", BACKENDS)
+    def test_nothing_valid_is_zero_with_a_zero_gradient(self, backend, dtype):
+        probs, guide, valid = make((2, 3, 2, 5, 6), "none", dtype)
+        value, for_probs, for_guide = value_and_gradients(probs, guide, valid, radius=2, backend=backend)
+        assert float(value) == 0
+        assert torch.equal(for_probs, torch.zeros_like(probs))
+        assert torch.equal(for_guide, torch.zeros_like(guide))
+
+    def test_far_apart_guides_give_zero_not_nan(self):
+        probs, guide, valid = make((1, 3, 2, 5, 6), dtype=torch.float32)
+        value, for_probs, for_guide = value_and_gradients(probs, guide * 1e6, valid, radius=2)
+        assert float(value) == 0
+        assert torch.isfinite(for_probs).all()
+        assert torch.isfinite(for_guide).all()
+
+    def test_inputs_are_left_alone(self):
+        probs, guide, valid = make((2, 3, 2, 5, 6), "some")
+        before = probs.clone(), guide.clone(), valid.clone()
+        value_and_gradients(probs.requires_grad_(), guide.requires_grad_(), valid, radius=2, sigma_px=2.0)
+        assert all(torch.equal(a, b) for a, b in zip((probs, guide, valid), before, strict=True))
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("numbers", "told"),
+        [
+            ({"radius": 0}, "radius=0"),
+            ({"radius": -1}, "radius=-1"),
+            ({"radius": 1, "dilation": 0}, "dilation=0"),
+            ({"radius": 1, "sigma_px": 0.0}, "sigma_px=0.0"),
+            ({"radius": 1, "sigma_px": -2.0}, "sigma_px=-2.0"),
+            ({"radius": 1, "sigma_px": math.nan}, "sigma_px=nan"),
+        ],
+    )
+    def test_numbers_that_are_not_positive(self, numbers, told):
+        probs, guide, valid = make((1, 2, 1, 3, 3))
+        with pytest.raises(ConfigError, match=r"radius ≥ 1, dilation ≥ 1, sigma_px > 0") as error:
+            windowed_energy(probs, guide, valid, **numbers)
+        assert told in str(error.value)
+
+    def test_unknown_backend_names_the_nearest(self):
+        probs, guide, valid = make((1, 2, 1, 3, 3))
+        with pytest.raises(ConfigError, match="did you mean 'torch'") as error:
+            windowed_energy(probs, guide, valid, radius=1, backend="trch")
+        assert "trch" in str(error.value)
+
+    def test_every_backend_says_in_words_why_not(self):
+        reasons = {name: backend.why_not(torch.device("cpu")) for name, backend in BACKENDS.items()}
+        assert any(reason is None for reason in reasons.values()), "no backend runs on the CPU"
+        assert all(reason is None or len(reason) > 5 for reason in reasons.values())
