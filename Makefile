@@ -25,8 +25,8 @@ lint: $(VENV)/.dev
 slow: $(VENV)/.dev    ## the long checks: the whole demo, real data where it is at hand
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow -q
 
-results: $(VENV)/.dev ## train and score the comparison of docs/results.md; needs DATA=folder with the data sets
-	$(BIN)/python benchmarks/first_light.py run --data $(DATA)
+results: $(VENV)/.dev ## train and score the comparison of docs/results.md; needs DATA=… BACKBONE=…
+	$(BIN)/python benchmarks/first_light.py run --data $(DATA) --backbone $(BACKBONE)
 	$(BIN)/python benchmarks/first_light.py write
 
 $(VENV)/.demo: pyproject.toml constraints.txt

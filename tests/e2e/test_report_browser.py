@@ -99,16 +99,16 @@ def test_text_stands_out_in_both_themes_also_in_the_curves(browser, url, scheme)
     page = browser.new_page(color_scheme=scheme)
     page.goto(url)
     colour = "element => getComputedStyle(element).color"
-    behind = contrast_parts(page.locator("body").evaluate("element => getComputedStyle(element).backgroundColor"))
+    behind = luminance(page.locator("body").evaluate("element => getComputedStyle(element).backgroundColor"))
     assert (behind < 0.1) == (scheme == "dark")
     for place in ("h1", ".lead", ".note", ".caveats li", "thead th", "nav a", "td b", ".tiles figcaption span"):
-        assert ratio(contrast_parts(page.locator(place).first.evaluate(colour)), behind) >= 4.5, place
+        assert ratio(luminance(page.locator(place).first.evaluate(colour)), behind) >= 4.5, place
     drawn = page.locator(".curves svg text").first.evaluate("element => getComputedStyle(element).fill")
-    assert ratio(contrast_parts(drawn), behind) >= 4.5
+    assert ratio(luminance(drawn), behind) >= 4.5
     page.close()
 
 
-def contrast_parts(colour: str) -> float:
+def luminance(colour: str) -> float:
     """Return the relative luminance of an ``rgb(…)``."""
     parts = [int(part) / 255 for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]
     red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)

@@ -9,10 +9,13 @@ from torch.nn import functional as F
 
 
 def conv_block(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
-    """Convolution, group norm, GELU. Group norm: the batch is small and its size must not change the result."""
+    """Convolution, group norm, GELU. Group norm: the batch is small and its size must not change the result.
+
+    Eight groups, fewer where they would hold less than four channels.
+    """
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
-        nn.GroupNorm(math.gcd(outputs, 8), outputs),
+        nn.GroupNorm(math.gcd(outputs, max(1, min(8, outputs // 4))), outputs),
         nn.GELU(),
     )
 

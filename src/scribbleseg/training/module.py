@@ -62,7 +62,7 @@ class SegmentationModule(pl.LightningModule):
         """Return the objective of one batch."""
         total, means = self.objective(self.segmenter(batch.image), batch, self.progress)
         if not bool(torch.isfinite(total)):
-            bad = ", ".join(f"{name}={float(value):.4g}" for name, value in means.items())
+            bad = ", ".join(f"{name}={float(value.detach()):.4g}" for name, value in means.items())
             raise TrainingError(
                 f"step {self.global_step + 1}, batch of {', '.join(batch.stems)}",
                 "a finite loss",
@@ -74,8 +74,9 @@ class SegmentationModule(pl.LightningModule):
         self.log("train/total", total.detach(), prog_bar=True)
         return total
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Update the moving average."""
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step, and update the moving average at once: callbacks that save the state come next."""
+        super().optimizer_step(*args, **kwargs)
         self.averaged.update_parameters(self.segmenter)
 
     def on_validation_epoch_start(self) -> None:

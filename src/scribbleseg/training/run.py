@@ -48,8 +48,8 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = False) -> Path:
     Args:
         config: of the run; ``data.root`` must be set.
         out: run folder. It gets ``config.yaml``, ``run.json`` (seed, versions, commit), ``metrics.csv``, ``checkpoints/``
-            (``last`` and ``best``) and ``model/``, which holds the averaged weights: the best by validation mIoU where the
-            data set has masks for its validation split, else the last.
+            (``last`` and ``best``) and ``model/``, the averaged weights at the last step, which no mask has touched. Where
+            the validation split has masks, ``best/`` is the same at the step of the best validation mIoU.
         resume: go on from ``checkpoints/last.ckpt``; the result is that of an undisturbed run, bit for bit.
 
     Raises:
@@ -82,10 +82,11 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = False) -> Path:
         if "PytorchStreamWriter" in str(error) or "No space left" in str(error):
             raise StorageError(last, "a disk with room", str(error).splitlines()[0], "free some space, then --resume") from None
         raise
-    best = out / "checkpoints" / "best.ckpt"
-    if validation is not None and best.is_file():
-        module.load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["state_dict"])
     save_model(out / "model", module.trained_model())
+    best = out / "checkpoints" / "best.ckpt"
+    if best.is_file():
+        module.load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["state_dict"])
+        save_model(out / "best", module.trained_model())
     return out / "model"
 
 
@@ -179,6 +180,7 @@ def _quiet_lightning() -> Iterator[None]:
             warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
             warnings.filterwarnings("ignore", message=".*Experiment logs directory .* exists and is not empty.*")
             warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+            warnings.filterwarnings("ignore", message=".*no `val_dataloader`.*")
             yield
     finally:
         for name, level in levels.items():

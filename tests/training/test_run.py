@@ -1,0 +1,191 @@
+"""A training run as a user meets it: what it writes, that it learns, that it resumes, that it stops with a word."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from scribbleseg.config import RunConfig, load_config, merge, parse_config
+from scribbleseg.errors import ConfigError, DataError, StorageError, TrainingError
+from scribbleseg.evaluate import evaluate, summary
+from scribbleseg.training.module import SegmentationModule
+from scribbleseg.training.run import train
+from tests.fake.datasets import make_dataset
+
+SMALL: dict[str, Any] = {
+    "data": {"crop_px": 32, "scale": [0.9, 1.1]},
+    "model": {
+        "backbone": {
+            "model_type": "resnet",
+            "embedding_size": 8,
+            "hidden_sizes": [8, 8, 16, 16],
+            "depths": [1, 1, 1, 1],
+            "layer_type": "basic",
+        },
+        "channels": 8,
+        "feature_dim": 4,
+    },
+    "losses": {"dynamic_feature": {"static": {"radius": 2}, "dynamic": {"radius": 2}}, "feature_consistency": {"num_pixels": 32}},
+    "training": {"max_steps": 6, "batch_size": 2, "val_every": 2, "progress_bar": False, "precision": "32"},
+}
+
+
+def small(root: Path, **changes: Any) -> RunConfig:
+    return parse_config(merge(merge(SMALL, {"data": {"root": str(root)}}), changes))
+
+
+def weights(run: Path) -> bytes:
+    return (run / "model" / "model.safetensors").read_bytes()
+
+
+def test_a_run_folder_holds_what_is_needed_to_use_and_to_repeat_it(dataset_root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    model = train(small(dataset_root), out)
+    assert model == out / "model"
+    assert {p.name for p in model.iterdir()} == {"model.safetensors", "config.json", "preprocessor_config.json"}
+    assert json.loads((model / "config.json").read_text())["id2label"] == {"0": "background", "1": "leaf", "2": "stone"}
+    assert {p.name for p in (out / "checkpoints").iterdir()} == {"last.ckpt", "best.ckpt"}
+    record = json.loads((out / "run.json").read_text())
+    assert record["seed"] == 0
+    assert record["packages"]["torch"] == torch.__version__
+    assert str(Path.home()) not in (out / "run.json").read_text()
+    again = load_config(out / "config.yaml")
+    assert again.losses["dynamic_feature"].numbers()["dynamic"]["sigma_feature"] > 0, "every number is written out"
+    rows = list(csv.DictReader((out / "metrics.csv").read_text().splitlines()))
+    assert {"step", "train/total", "train/partial_cross_entropy", "train/dynamic_feature", "val/miou"} <= set(rows[0])
+    assert [int(r["step"]) for r in rows if r["val/miou"]] == [1, 3, 5]
+
+
+def test_training_never_reads_masks(tmp_path: Path) -> None:
+    with_masks = make_dataset(tmp_path / "a")
+    without = shutil.copytree(with_masks, tmp_path / "b")
+    shutil.rmtree(without / "masks")
+    train(small(with_masks), tmp_path / "run_a")
+    train(small(without), tmp_path / "run_b")
+    assert weights(tmp_path / "run_a") == weights(tmp_path / "run_b")
+
+
+def test_masks_are_read_only_when_asked_for(tmp_path: Path) -> None:
+    root = make_dataset(tmp_path / "data")
+    train(small(root), tmp_path / "scribbles")
+    train(small(root, data={"labels": "masks"}), tmp_path / "masks")
+    assert weights(tmp_path / "scribbles") != weights(tmp_path / "masks")
+
+
+def test_same_seed_same_weights_other_seed_other_weights(dataset_root: Path, tmp_path: Path) -> None:
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        train(small(dataset_root, seed=seed), tmp_path / name)
+    assert weights(tmp_path / "a") == weights(tmp_path / "b")
+    assert weights(tmp_path / "a") != weights(tmp_path / "c")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_interrupted_run_resumes_to_the_same_weights(
+    dataset_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    config = small(dataset_root, data={"num_workers": workers}, model={"dropout": 0.3})
+    train(config, tmp_path / "whole")
+
+    step = SegmentationModule.training_step
+
+    def die_at_five(self: SegmentationModule, batch: Any, batch_idx: int) -> Any:
+        if self.global_step == 5:
+            raise RuntimeError("the lights went out")
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(SegmentationModule, "training_step", die_at_five)
+    with pytest.raises(RuntimeError, match="lights"):
+        train(config, tmp_path / "cut")
+    monkeypatch.undo()
+    assert not (tmp_path / "cut" / "model").exists()
+    train(config, tmp_path / "cut", resume=True)
+    assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
+
+
+def test_resume_refuses_what_it_cannot_continue(dataset_root: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"last\.ckpt"):
+        train(small(dataset_root), tmp_path / "new", resume=True)
+    train(small(dataset_root), tmp_path / "run")
+    with pytest.raises(ConfigError, match="a run is in it"):
+        train(small(dataset_root), tmp_path / "run")
+    with pytest.raises(ConfigError, match="same settings"):
+        train(small(dataset_root, seed=9), tmp_path / "run", resume=True)
+
+
+def test_nan_stops_the_run_and_names_step_and_images(
+    dataset_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = SegmentationModule.training_step
+
+    def poison_at_three(self: SegmentationModule, batch: Any, batch_idx: int) -> Any:
+        if self.global_step == 3:
+            with torch.no_grad():
+                next(self.segmenter.parameters()).fill_(float("nan"))
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(SegmentationModule, "training_step", poison_at_three)
+    with pytest.raises(TrainingError, match=r"step 4, batch of image_00\d, image_00\d") as caught:
+        train(small(dataset_root), tmp_path / "run")
+    assert "partial_cross_entropy=nan" in str(caught.value)
+    assert "training.lr" in str(caught.value)
+    assert not (tmp_path / "run" / "model").exists()
+
+
+def test_full_disk_ends_with_a_word_and_without_a_model(
+    dataset_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("scribbleseg.models.folder.save_file", full)
+    with pytest.raises(StorageError, match="No space left on device"):
+        train(small(dataset_root), tmp_path / "run")
+    assert not list((tmp_path / "run" / "model").glob("*.safetensors"))
+    assert not list((tmp_path / "run" / "model").glob(".*"))
+
+
+def test_bad_labels_are_found_before_the_first_step(dataset_root: Path, tmp_path: Path) -> None:
+    next((dataset_root / "scribbles").glob("image_001.png")).unlink()
+    with pytest.raises(DataError, match="no such file"):
+        train(small(dataset_root), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_four_images_can_be_learned_by_heart(tmp_path: Path) -> None:
+    root = make_dataset(tmp_path / "data", num_images=8, size=(32, 32))
+    config = small(root, training={"max_steps": 250, "lr": 5e-3, "val_every": 250, "ema_decay": 0.9}, model={"dropout": 0.0})
+    train(config, tmp_path / "run")
+    scores = summary(evaluate(tmp_path / "run", root, split="train"))
+    assert scores["num_images"] == 4
+    assert scores["miou"] > 0.9, "strokes of two pixels' width decide the whole picture"
+
+
+def test_the_regularizer_acts_on_unlabelled_pixels(dataset_root: Path) -> None:
+    """Two gradients of one step: with the regularizer, pixels far from every stroke are moved too."""
+    from scribbleseg.data.loader import training_loader
+
+    batch = next(iter(training_loader(dataset_root_opened(dataset_root), small(dataset_root), lambda: 0)))
+    reach = {}
+    for method in ("partial_ce", "dfr"):
+        losses = {} if method == "partial_ce" else SMALL["losses"]
+        tree = merge(SMALL, {"data": {"root": str(dataset_root)}, "method": method}) | {"losses": losses}
+        module = SegmentationModule(parse_config(tree), ("background", "leaf", "stone"))
+        output = module.segmenter(batch.image)
+        output.logits.retain_grad()
+        module.objective(output, batch, 1.0)[0].backward()
+        assert output.logits.grad is not None
+        reach[method] = float(np.mean(output.logits.grad.abs().amax(1).numpy() > 0))
+    assert reach["partial_ce"] < 0.5 < 0.9 < reach["dfr"]
+
+
+def dataset_root_opened(root: Path) -> Any:
+    from scribbleseg.data.folder import open_dataset
+
+    return open_dataset(root)
