@@ -21,7 +21,10 @@ class TestOverrides:
             (["--a.b.c=x"], {"a": {"b": {"c": "x"}}}),
             (["--data.scale=[0.5, 2]"], {"data": {"scale": [0.5, 2]}}),
             (["--losses.dynamic_feature.dynamic=null"], {"losses": {"dynamic_feature": {"dynamic": None}}}),
-            (["--model.backbone={model_type: swin, depths: [1, 1]}"], {"model": {"backbone": {"model_type": "swin", "depths": [1, 1]}}}),
+            (
+                ["--model.backbone={model_type: swin, depths: [1, 1]}"],
+                {"model": {"backbone": {"model_type": "swin", "depths": [1, 1]}}},
+            ),
             (["--pretrained=false", "--name", "true"], {"pretrained": False, "name": True}),
             (["--offset", "-3"], {"offset": -3}),
             (["--a=b=c"], {"a": "b=c"}),
@@ -198,7 +201,9 @@ class TestMethods:
         assert numbers["dynamic"] is None
 
     def test_a_loss_can_be_added_and_taken_away(self):
-        config = parse_config({"method": "partial_ce", "losses": {"feature_consistency": {}, "partial_cross_entropy": {"weight": 0}}})
+        config = parse_config(
+            {"method": "partial_ce", "losses": {"feature_consistency": {}, "partial_cross_entropy": {"weight": 0}}}
+        )
         assert config.losses["feature_consistency"] == LossTerm()
         assert config.losses["partial_cross_entropy"].weight == 0
 
@@ -209,6 +214,9 @@ class TestMethods:
 
 
 class TestNearest:
-    @pytest.mark.parametrize(("name", "told"), [("fnp", "did you mean 'fpn'?"), ("zzz", "use one of: fpn, upernet"), ("", "use one of: fpn, upernet")])
+    @pytest.mark.parametrize(
+        ("name", "told"),
+        [("fnp", "did you mean 'fpn'?"), ("zzz", "use one of: fpn, upernet"), ("", "use one of: fpn, upernet")],
+    )
     def test_nearest(self, name, told):
         assert nearest(name, {"upernet": 1, "fpn": 2}) == told

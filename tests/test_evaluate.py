@@ -114,7 +114,10 @@ class TestVolumes:
         write_lines(root / "splits" / "test.txt", stems)
         rng = np.random.default_rng(0)
         truth = {s: read_index(root / "masks" / f"{s}.png") for s in stems}
-        found = {s: np.where(rng.random(SIZE) < 0.1 * (1 + n), rng.integers(0, 3, SIZE), truth[s]).astype(np.uint8) for n, s in enumerate(stems)}
+        found = {
+            s: np.where(rng.random(SIZE) < 0.1 * (1 + n), rng.integers(0, 3, SIZE), truth[s]).astype(np.uint8)
+            for n, s in enumerate(stems)
+        }
         tree = summary(evaluate(predictions(tmp_path / "out", found), root))
         expected = {}
         for volume in ("volume00", "volume01"):
@@ -130,7 +133,9 @@ class TestVolumes:
         assert tree["volume_dice"]["foreground"] != pytest.approx(tree["foreground_dice"], abs=1e-4), "not the pooled Dice"
 
     def test_a_class_that_one_volume_lacks(self, tmp_path):
-        root = masks_data(tmp_path / "data", {"volume00_0": area(1, 50), "volume01_0": area(0, 0)}, num_classes=2, num_volumes=1)
+        root = masks_data(
+            tmp_path / "data", {"volume00_0": area(1, 50), "volume01_0": area(0, 0)}, num_classes=2, num_volumes=1
+        )
         tree = summary(evaluate(predictions(tmp_path / "out", {"volume00_0": area(1, 50), "volume01_0": area(0, 0)}), root))
         assert tree["per_volume"][1]["leaf"] is None
         assert tree["volume_dice"]["classes"]["leaf"] == 1.0
@@ -201,7 +206,16 @@ class TestFile:
         tree = json.loads(path.read_text(), parse_constant=refuse)
         assert tree == read_scores(path)
         assert {"source", "data", "split", "provenance"} <= set(tree)
-        assert {"num_images", "num_pixels", "miou", "mean_dice", "foreground_dice", "pixel_accuracy", "border_miou", "border_px"} <= set(tree)
+        assert {
+            "num_images",
+            "num_pixels",
+            "miou",
+            "mean_dice",
+            "foreground_dice",
+            "pixel_accuracy",
+            "border_miou",
+            "border_px",
+        } <= set(tree)
         assert {"classes", "confusion", "per_image"} <= set(tree)
         assert (tree["source"], tree["data"], tree["split"]) == ("out", "data", "test")
         assert tree["per_image"][1] == {"stem": "b", "miou": None, "pixel_accuracy": None}

@@ -72,7 +72,9 @@ class TestAgainstLoops:
             for v, u in ((y + 1, x), (y - 1, x), (y, x + 1), (y, x - 1))
             if 0 <= v < height and 0 <= u < width and truth[y, x] != truth[v, u]
         ]
-        expected = [[any(math.hypot(y - v, x - u) < border_px for v, u in touching) for x in range(width)] for y in range(height)]
+        expected = [
+            [any(math.hypot(y - v, x - u) < border_px for v, u in touching) for x in range(width)] for y in range(height)
+        ]
         assert metrics.near_border(truth, border_px).tolist() == expected
 
 

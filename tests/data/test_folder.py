@@ -36,7 +36,11 @@ class TestOpening:
         assert dataset.names == ("background", "leaf", "stone")
         assert dataset.stems("train") == ("image_000", "image_001")
         assert dataset.has_masks()
-        rgb, strokes, mask = dataset.rgb("image_000"), dataset.labels("image_000", "scribbles"), dataset.labels("image_000", "masks")
+        rgb, strokes, mask = (
+            dataset.rgb("image_000"),
+            dataset.labels("image_000", "scribbles"),
+            dataset.labels("image_000", "masks"),
+        )
         assert rgb.shape == (48, 64, 3)
         assert strokes.shape == mask.shape == (48, 64)
         assert set(np.unique(strokes)) == {0, 1, 2, 255}

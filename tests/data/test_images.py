@@ -167,7 +167,9 @@ class TestReadIndex:
         with pytest.raises(DataError, match="one channel of class ids from 0 to 255"):
             read_index(tmp_path / "a.tif")
 
-    @pytest.mark.parametrize("labels", [np.array([[0, 256]], np.uint16), np.array([[0.0, 1.0]], np.float32), np.array([[-1, 0]], np.int16)])
+    @pytest.mark.parametrize(
+        "labels", [np.array([[0, 256]], np.uint16), np.array([[0.0, 1.0]], np.float32), np.array([[-1, 0]], np.int16)]
+    )
     def test_values_that_are_no_ids_are_refused(self, tmp_path, labels):
         tifffile.imwrite(tmp_path / "a.tif", labels, photometric="minisblack")
         with pytest.raises(DataError, match="one channel of class ids from 0 to 255"):
@@ -189,7 +191,17 @@ def huge_png(path: Path, side: int = 60000) -> None:
 
 def huge_tiff(path: Path, side: int = 60000) -> None:
     """The same as TIFF: one strip of nothing."""
-    tags = [(256, 4, side), (257, 4, side), (258, 3, 8), (259, 3, 1), (262, 3, 1), (273, 4, 8), (277, 3, 1), (278, 4, side), (279, 4, 4)]
+    tags = [
+        (256, 4, side),
+        (257, 4, side),
+        (258, 3, 8),
+        (259, 3, 1),
+        (262, 3, 1),
+        (273, 4, 8),
+        (277, 3, 1),
+        (278, 4, side),
+        (279, 4, 4),
+    ]
     entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
     path.write_bytes(b"II*\0" + struct.pack("<I", 12) + b"\0\0\0\0" + struct.pack("<H", len(tags)) + entries + b"\0\0\0\0")
 
@@ -209,7 +221,9 @@ class TestBrokenFiles:
             read(path)
         assert str(path) in str(error.value)
 
-    @pytest.mark.parametrize(("suffix", "options"), [(".png", {}), (".jpg", {}), (".tif", {}), (".tif", {"compression": "zlib"})])
+    @pytest.mark.parametrize(
+        ("suffix", "options"), [(".png", {}), (".jpg", {}), (".tif", {}), (".tif", {"compression": "zlib"})]
+    )
     @pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9])
     def test_cut_short(self, tmp_path, read, suffix, options, share):
         path = tmp_path / f"a{suffix}"

@@ -26,7 +26,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def config(root: Path, seed: int = 0, max_steps: int = 6, batch_size: int = 2, **data: Any) -> RunConfig:
     return parse_config(
-        {"seed": seed, "data": {"root": root, "crop_px": 40} | data, "training": {"max_steps": max_steps, "batch_size": batch_size}}
+        {
+            "seed": seed,
+            "data": {"root": root, "crop_px": 40} | data,
+            "training": {"max_steps": max_steps, "batch_size": batch_size},
+        }
     )
 
 

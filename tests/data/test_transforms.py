@@ -184,7 +184,10 @@ class TestCrop:
         assert (piece.labels == UNLABELLED).all()
 
     def test_every_place_can_be_drawn(self):
-        corners = {tuple((random_crop(58)(coordinates(60, 60), seeded(n)).image[:2, 0, 0] * SIDE).round().int().tolist()) for n in range(150)}
+        corners = {
+            tuple((random_crop(58)(coordinates(60, 60), seeded(n)).image[:2, 0, 0] * SIDE).round().int().tolist())
+            for n in range(150)
+        }
         assert corners == {(x, y) for x in range(3) for y in range(3)}
 
     def test_crop_cuts_where_it_is_told(self):

@@ -216,7 +216,16 @@ def test_half_precision_logits_and_features_give_float32(dtype):
 
 
 @pytest.mark.parametrize(
-    "numbers", [{"radius": 0}, {"dilation": 0}, {"sigma_px": 0.0}, {"sigma_rgb": -0.1}, {"sigma_feature": 0.0}, {"weight": -1.0}, {"radus": 2}]
+    "numbers",
+    [
+        {"radius": 0},
+        {"dilation": 0},
+        {"sigma_px": 0.0},
+        {"sigma_rgb": -0.1},
+        {"sigma_feature": 0.0},
+        {"weight": -1.0},
+        {"radus": 2},
+    ],
 )
 def test_impossible_kernels_are_refused(numbers):
     with pytest.raises(ValidationError, match=next(iter(numbers))):

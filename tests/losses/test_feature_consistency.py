@@ -119,7 +119,9 @@ class TestSampling:
 
     def draws(self, data: dict[str, Any], monkeypatch: pytest.MonkeyPatch, **numbers: Any) -> tuple[Tensor, Tensor]:
         seen = []
-        monkeypatch.setattr(feature_consistency, "pair_logistic", lambda z, labels, s, m: seen.append((z, labels)) or z.sum((1, 2)))
+        monkeypatch.setattr(
+            feature_consistency, "pair_logistic", lambda z, labels, s, m: seen.append((z, labels)) or z.sum((1, 2))
+        )
         torch.manual_seed(0)
         FeatureConsistencyLoss(**numbers)(**data)
         return seen[0]

@@ -52,7 +52,8 @@ class TestRegistry:
 
 class TestWeights:
     @pytest.mark.parametrize(
-        ("progress", "expected"), [(0.0, 0.0), (0.19, 0.0), (0.2, 0.0), (0.3, 0.5), (0.4, 1.0), (0.6, 2.0), (0.7, 2.0), (1.0, 2.0)]
+        ("progress", "expected"),
+        [(0.0, 0.0), (0.19, 0.0), (0.2, 0.0), (0.3, 0.5), (0.4, 1.0), (0.6, 2.0), (0.7, 2.0), (1.0, 2.0)],
     )
     def test_ramp(self, progress, expected):
         term = LossTerm(weight=2.0, start=0.2, ramp=0.4)
@@ -93,7 +94,13 @@ class TestObjective:
         expected = sum(self.schedule[name].weight_at(progress) * mean.item() for name, mean in means.items())
         assert set(means) == {name for name, term in self.schedule.items() if term.weight_at(progress) > 0}
         assert total.item() == pytest.approx(expected, rel=1e-6)
-        data = {"labels": batch.labels, "rgb": batch.rgb, "features": output.features, "valid": batch.valid, "progress": progress}
+        data = {
+            "labels": batch.labels,
+            "rgb": batch.rgb,
+            "features": output.features,
+            "valid": batch.valid,
+            "progress": progress,
+        }
         for name in means:
             torch.manual_seed(0)
             loss = build_loss(name, self.schedule[name].numbers())
@@ -180,7 +187,9 @@ class TestNumbers:
         assert loss_numbers("dynamic_feature", {"dynamic": None})["dynamic"] is None
 
     def test_complete_writes_every_number_out(self):
-        terms = complete({"dynamic_feature": LossTerm(weight=0.3, ramp=0.2, static={"radius": 3}), "feature_consistency": LossTerm()})
+        terms = complete(
+            {"dynamic_feature": LossTerm(weight=0.3, ramp=0.2, static={"radius": 3}), "feature_consistency": LossTerm()}
+        )
         first = terms["dynamic_feature"]
         assert (first.weight, first.start, first.ramp) == (0.3, 0.0, 0.2)
         assert first.numbers() == {

@@ -111,7 +111,9 @@ def test_known_value_by_hand():
 
 def test_no_valid_mask_means_every_pixel():
     probs, guide, valid = make((2, 3, 2, 5, 4))
-    for a, b in zip(value_and_gradients(probs, guide, None, radius=2), value_and_gradients(probs, guide, valid, radius=2), strict=True):
+    for a, b in zip(
+        value_and_gradients(probs, guide, None, radius=2), value_and_gradients(probs, guide, valid, radius=2), strict=True
+    ):
         assert torch.equal(a, b)
 
 

@@ -93,7 +93,7 @@ def dynamic_feature(
     Args:
         kernels: each with weight, radius, dilation, sigma_px, sigma_rgb and sigma_feature; None leaves a part out.
     """
-    num_images, num_classes, h, w = logits.shape
+    num_images, _, h, w = logits.shape
     probs = logits.new_zeros(logits.shape).double()
     colours = rgb.new_zeros(num_images, 3, h, w).double()
     inside = valid.new_zeros(num_images, h, w)

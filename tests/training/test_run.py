@@ -32,7 +32,10 @@ SMALL: dict[str, Any] = {
         "channels": 8,
         "feature_dim": 4,
     },
-    "losses": {"dynamic_feature": {"static": {"radius": 2}, "dynamic": {"radius": 2}}, "feature_consistency": {"num_pixels": 32}},
+    "losses": {
+        "dynamic_feature": {"static": {"radius": 2}, "dynamic": {"radius": 2}},
+        "feature_consistency": {"num_pixels": 32},
+    },
     "training": {"max_steps": 6, "batch_size": 2, "val_every": 2, "progress_bar": False, "precision": "32"},
 }
 

@@ -45,6 +45,8 @@ class DatasetSpec(BaseModel):
     def _ids_from_zero(cls, names: dict[int, str]) -> dict[int, str]:
         if sorted(names) != list(range(len(names))) or len(names) < 2:
             raise ValueError("class ids must run from 0 without gaps, at least two")
+        if len(set(names.values())) < len(names):
+            raise ValueError("two classes have the same name")
         return names
 
     @field_validator("volume")

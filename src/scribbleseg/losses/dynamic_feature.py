@@ -63,6 +63,7 @@ class DynamicFeatureLoss(Loss):
     Args:
         static: kernel without deep features, or None.
         dynamic: kernel with deep features, or None.
+        relaxation: the pair term, ``bilinear`` (1 − p·q) or ``quadratic`` (½‖p − q‖²).
         feature_gradient: let the gradient of this loss flow into the features. With a free kernel the energy can be
             lowered by pushing all features apart, so False is the default; docs/results.md has the measurement.
 
@@ -79,9 +80,11 @@ class DynamicFeatureLoss(Loss):
         *,
         static: Kernel | None = STATIC,
         dynamic: Kernel | None = DYNAMIC,
+        relaxation: str = "bilinear",
         feature_gradient: bool = False,
     ) -> None:
         super().__init__()
+        self.relaxation = relaxation
         self.kernels = tuple(k for k in (static, dynamic) if k is not None and k.weight > 0)
         self.feature_gradient = feature_gradient
 
@@ -109,6 +112,7 @@ class DynamicFeatureLoss(Loss):
                 radius=kernel.radius,
                 dilation=kernel.dilation,
                 sigma_px=kernel.sigma_px,
+                relaxation=self.relaxation,
             )
             total = total + kernel.weight * energy
         return Terms(total, valid_.sum().to(total.dtype))

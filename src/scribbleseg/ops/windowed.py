@@ -1,6 +1,8 @@
 """Windowed Gaussian energy: how much neighbouring pixels that look alike disagree.
 
-    E = Σ_i Σ_{j ∈ win(i)} m_i m_j · k_ij · (1 − p_i·p_j),   k_ij = exp(−½‖g_i − g_j‖² − ½‖x_i − x_j‖²/σ²)
+    E = Σ_i Σ_{j ∈ win(i)} m_i m_j · k_ij · d(p_i, p_j),   k_ij = exp(−½‖g_i − g_j‖² − ½‖x_i − x_j‖²/σ²)
+
+    d(p, q) = 1 − p·q (``bilinear``: also asks for certainty)  or  ½‖p − q‖² (``quadratic``: asks for agreement alone)
 
 ``win(i)`` is the (2r+1)² window around i, its steps ``dilation`` pixels apart, without i itself. The guide ``g`` holds
 every feature of the kernel (colour, deep features), each already divided by its own sigma and stacked along channels,
@@ -18,6 +20,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from scribbleseg.errors import ConfigError, nearest
+
+
+#: Pair terms: continuous forms of "the two pixels differ".
+RELAXATIONS = ("bilinear", "quadratic")
 
 
 def half_offsets(radius: int, dilation: int) -> Iterator[tuple[int, int]]:
@@ -43,6 +49,7 @@ def energy_reference(
     radius: int,
     dilation: int,
     sigma_px: float,
+    relaxation: str,
 ) -> Float[Tensor, ""]:
     """The definition: every pair of pixels, in float64, through autograd. O(P²) memory: for tests and small maps."""
     height, width = probs.shape[-2:]
@@ -57,14 +64,18 @@ def energy_reference(
     m = valid.flatten(1).double()
     kernel = torch.exp(-0.5 * ((g[:, :, None] - g[:, None]).square().sum(-1) + distance))
     kernel = kernel * inside * m[:, :, None] * m[:, None]
-    return (kernel * (1 - p @ p.transpose(1, 2))).sum()
+    if relaxation == "quadratic":
+        disagreement = 0.5 * (p[:, :, None] - p[:, None]).square().sum(-1)
+    else:
+        disagreement = 1 - p @ p.transpose(1, 2)
+    return (kernel * disagreement).sum()
 
 
 class _WindowedEnergy(torch.autograd.Function):
     """One pass over half of the offsets; the gradients are made together with the value, and only they are kept."""
 
     @staticmethod
-    def forward(ctx, probs, guide, valid, radius, dilation, sigma_px):  # type: ignore[no-untyped-def]
+    def forward(ctx, probs, guide, valid, radius, dilation, sigma_px, relaxation):  # type: ignore[no-untyped-def]
         total = probs.new_zeros(())
         grad_probs = torch.zeros_like(probs) if ctx.needs_input_grad[0] else None
         grad_guide = torch.zeros_like(guide) if ctx.needs_input_grad[1] else None
@@ -80,13 +91,14 @@ class _WindowedEnergy(torch.autograd.Function):
             if mask is not None:
                 m, n = pair_views(mask, dy, dx)
                 kernel = kernel * m * n
-            disagreement = 1 - (p * q).sum(1)
+            gap = p - q if relaxation == "quadratic" else None
+            disagreement = 1 - (p * q).sum(1) if gap is None else 0.5 * gap.square().sum(1)
             total += 2 * (kernel * disagreement).sum()
             if grad_probs is not None:
                 twice = 2 * kernel.unsqueeze(1)
                 at_p, at_q = pair_views(grad_probs, dy, dx)
-                at_p.addcmul_(twice, q, value=-1)
-                at_q.addcmul_(twice, p, value=-1)
+                at_p.addcmul_(twice, q if gap is None else gap, value=-1 if gap is None else 1)
+                at_q.addcmul_(twice, p if gap is None else gap, value=-1)
             if grad_guide is not None:
                 pull = difference.mul_((2 * kernel * disagreement).unsqueeze(1))
                 at_g, at_h = pair_views(grad_guide, dy, dx)
@@ -101,10 +113,7 @@ class _WindowedEnergy(torch.autograd.Function):
         return (
             None if grad_probs is None else grad * grad_probs,
             None if grad_guide is None else grad * grad_guide,
-            None,
-            None,
-            None,
-            None,
+            *(None,) * 5,
         )
 
 
@@ -115,9 +124,10 @@ def energy_torch(
     radius: int,
     dilation: int,
     sigma_px: float,
+    relaxation: str,
 ) -> Float[Tensor, ""]:
     """Portable backend: a loop over offsets on whole maps; memory is a few copies of the inputs at any radius."""
-    return _WindowedEnergy.apply(probs, guide, valid, radius, dilation, sigma_px)  # type: ignore[no-untyped-call]
+    return _WindowedEnergy.apply(probs, guide, valid, radius, dilation, sigma_px, relaxation)  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True)
@@ -143,21 +153,23 @@ def windowed_energy(
     radius: int,
     dilation: int = 1,
     sigma_px: float = math.inf,
+    relaxation: str = "bilinear",
     backend: str | None = None,
 ) -> Float[Tensor, ""]:
     """Energy of the module's docstring, differentiable in ``probs`` and in ``guide``.
 
     Args:
-        probs: class probabilities; any real scores work, the energy is bilinear in them.
+        probs: class probabilities; any real scores work, the energy is quadratic in them.
         guide: kernel features, each channel divided by its sigma.
         valid: pixels that take part; all of them if None.
         radius: window half-width in steps.
         dilation: pixels per step.
         sigma_px: width of the spatial Gaussian in pixels of this grid; ``inf`` for none.
+        relaxation: ``bilinear`` or ``quadratic``, the pair term d.
         backend: a name of ``BACKENDS``, or None for the first that runs here.
 
     Raises:
-        ConfigError: unknown backend, or a radius, dilation or sigma that is not positive.
+        ConfigError: unknown backend or relaxation, or a radius, dilation or sigma that is not positive.
 
     Cost: B·P·((2r+1)²−1)/2 pairs, each about 6C + 7G flops with both gradients; memory one copy of each input.
 
@@ -172,7 +184,9 @@ def windowed_energy(
         )
     if valid is None:
         valid = torch.ones(probs.shape[0], *probs.shape[-2:], dtype=torch.bool, device=probs.device)
+    if relaxation not in RELAXATIONS:
+        raise ConfigError("windowed_energy", "a known relaxation", relaxation, nearest(relaxation, RELAXATIONS))
     if backend is not None and backend not in BACKENDS:
         raise ConfigError("windowed_energy", "a known backend", backend, nearest(backend, BACKENDS))
     chosen = backend or next(name for name, b in BACKENDS.items() if b.why_not(probs.device) is None)
-    return BACKENDS[chosen].run(probs, guide, valid, radius, dilation, sigma_px)
+    return BACKENDS[chosen].run(probs, guide, valid, radius, dilation, sigma_px, relaxation)
