@@ -85,7 +85,7 @@ def predict_mask(model: TrainedModel, rgb: np.ndarray) -> np.ndarray:
     return probabilities(model, rgb).argmax(0).to(torch.uint8).cpu().numpy()
 
 
-def predict_folder(model_folder: Path, images: Path, out: Path, *, device: str = "auto") -> Iterator[Path]:
+def predict_folder(model_folder: Path | str, images: Path | str, out: Path | str, *, device: str = "auto") -> Iterator[Path]:
     """Predict every image of a folder (or one image), yielding each mask's path as it is done.
 
     ``out/STEM.png`` is the index mask at the image's size, ``out/overlays/STEM.png`` the picture with the classes in
@@ -97,7 +97,8 @@ def predict_folder(model_folder: Path, images: Path, out: Path, *, device: str =
     """
     model = load_model(model_folder)
     model.segmenter.to(pick_device(device))
-    for path in list_images(images):
+    out = Path(out)
+    for path in list_images(Path(images)):
         rgb = read_rgb(path)
         mask = predict_mask(model, rgb)
         target = out / f"{path.stem}.png"

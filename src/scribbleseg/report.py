@@ -68,10 +68,10 @@ class Cell(NamedTuple):
 
 
 def report(
-    runs: Sequence[Path],
-    out: Path,
+    runs: Sequence[Path | str],
+    out: Path | str,
     *,
-    data: Path | None = None,
+    data: Path | str | None = None,
     split: str = "test",
     titles: Sequence[str] | None = None,
     num_cases: int = NUM_CASES,
@@ -93,12 +93,12 @@ def report(
         DataError: the data set cannot be used, or a file of scores belongs to other images or classes.
         ModelError: a run without a whole model.
     """
-    folders = [Path(r) for r in runs]
+    folders, out = [Path(r) for r in runs], Path(out)
     if not folders or (titles is not None and len(titles) != len(folders)):
         got = "no run" if not folders else f"{len(titles or ())} titles for {len(folders)} runs"
         raise ConfigError("report", "at least one run folder, and one title a run", got, "name the run folders")
     configs = [load_config(folder / "config.yaml") for folder in folders]
-    root = data or configs[0].data.root
+    root = Path(data) if data else configs[0].data.root
     if root is None:
         raise ConfigError(
             folders[0] / "config.yaml", "data.root, the data set's folder", "nothing", "give it with --data DATASET"
@@ -119,7 +119,7 @@ def report(
     ]
     worst, typical = pick_cases(loaded[-1].scores["per_image"], num_cases)
     shown = _cases(loaded, dataset, [*worst, *typical], device)
-    command = _command(folders, Path(out), data, split, titles, num_cases)
+    command = _command(folders, Path(out), Path(data) if data else None, split, titles, num_cases)
     page = {
         "dataset": dataset.spec.name,
         "split": split,

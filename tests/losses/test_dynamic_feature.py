@@ -9,6 +9,7 @@ from torch import Tensor
 
 from scribbleseg.losses import DynamicFeatureLoss, Kernel
 from scribbleseg.losses.dynamic_feature import DYNAMIC, STATIC, window_mass
+from scribbleseg.ops.windowed import RELAXATIONS
 from tests.reference import losses as truth
 
 SMALL_STATIC = Kernel(weight=0.7, radius=2, dilation=1, sigma_px=3.0, sigma_rgb=0.4)
@@ -52,10 +53,12 @@ def terms(data: dict[str, Tensor], **numbers: Any) -> tuple[float, int]:
 
 @pytest.mark.parametrize(("size", "grid"), GRIDS)
 @pytest.mark.parametrize("numbers", LOSSES)
-def test_equals_the_loops(numbers, size, grid):
+@pytest.mark.parametrize("relaxation", RELAXATIONS)
+def test_equals_the_loops(numbers, size, grid, relaxation):
     data = make(size, grid)
     kernels = [k.model_dump() for k in numbers.values() if k is not None]
-    expected, count = truth.dynamic_feature(**data, kernels=kernels)
+    expected, count = truth.dynamic_feature(**data, kernels=kernels, relaxation=relaxation)
+    numbers = numbers | {"relaxation": relaxation}
     total, counted = terms(data, **numbers)
     assert count == counted > 0
     assert total == pytest.approx(expected, rel=1e-10)
@@ -63,9 +66,10 @@ def test_equals_the_loops(numbers, size, grid):
 
 
 @pytest.mark.parametrize("numbers", LOSSES[:3])
-def test_gradcheck_of_the_logits(numbers):
+@pytest.mark.parametrize("relaxation", RELAXATIONS)
+def test_gradcheck_of_the_logits(numbers, relaxation):
     data = make((4, 6), (4, 3), num_images=2)
-    loss = DynamicFeatureLoss(**numbers)
+    loss = DynamicFeatureLoss(**numbers, relaxation=relaxation)
     assert torch.autograd.gradcheck(lambda x: loss(**data | {"logits": x}), data["logits"].requires_grad_())
 
 
@@ -114,12 +118,13 @@ def test_features_that_differ_lower_the_energy():
 
 
 class TestExtremes:
+    @pytest.mark.parametrize("relaxation", RELAXATIONS)
     @pytest.mark.parametrize("grid", [(4, 6), (8, 12)])
-    def test_perfect_certain_prediction_is_zero(self, grid):
+    def test_perfect_certain_prediction_is_zero(self, grid, relaxation):
         data = make(grid=grid)
         logits = torch.zeros_like(data["logits"])
         logits[:, 1] = 1e3
-        assert terms(data | {"logits": logits})[0] == 0
+        assert terms(data | {"logits": logits}, static=SMALL_STATIC, dynamic=SMALL_DYNAMIC, relaxation=relaxation)[0] == 0
 
     def test_certain_border_between_unlike_colours_is_almost_zero(self):
         data = make((6, 6), (6, 6), holes=False)

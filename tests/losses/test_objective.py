@@ -177,6 +177,10 @@ class TestNumbers:
         with pytest.raises(ConfigError, match=f"losses.{name}.*{where}"):
             loss_numbers(name, numbers)
 
+    def test_unknown_relaxation_is_found_before_the_first_step(self):
+        with pytest.raises(ConfigError, match="quadratic"):
+            Objective({"dynamic_feature": LossTerm(relaxation="quadrtic")})
+
     def test_partly_given_kernel_keeps_its_other_defaults(self):
         numbers = loss_numbers("dynamic_feature", {"static": {"radius": 3}})
         assert numbers["static"] == STATIC.model_copy(update={"radius": 3})
@@ -195,6 +199,7 @@ class TestNumbers:
         assert first.numbers() == {
             "static": STATIC.model_dump() | {"radius": 3},
             "dynamic": DYNAMIC.model_dump(),
+            "relaxation": "bilinear",
             "feature_gradient": False,
         }
         assert set(terms["feature_consistency"].numbers()) == {"num_pixels", "scale", "margin", "confidence", "confident_after"}

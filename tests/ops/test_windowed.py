@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from scribbleseg.errors import ConfigError
-from scribbleseg.ops.windowed import BACKENDS, energy_reference, windowed_energy
+from scribbleseg.ops.windowed import BACKENDS, RELAXATIONS, energy_reference, windowed_energy
 from tests.reference import windowed as truth
 
 # radius, dilation, sigma_px, (B, C, G, H, W), which pixels are valid
@@ -50,19 +50,24 @@ def value_and_gradients(probs: Tensor, guide: Tensor, valid: Tensor | None, **nu
     return value.detach(), *grads
 
 
+both_relaxations = pytest.mark.parametrize("relaxation", RELAXATIONS)
+
+
+@both_relaxations
 @pytest.mark.parametrize(("radius", "dilation", "sigma", "shape", "kind"), CASES)
-def test_definition_equals_the_loops(radius, dilation, sigma, shape, kind):
+def test_definition_equals_the_loops(radius, dilation, sigma, shape, kind, relaxation):
     probs, guide, valid = make(shape, kind)
-    expected = truth.energy(probs, guide, valid, radius, dilation, sigma)
-    value = energy_reference(probs, guide, valid, radius, dilation, sigma)
+    expected = truth.energy(probs, guide, valid, radius, dilation, sigma, relaxation)
+    value = energy_reference(probs, guide, valid, radius, dilation, sigma, relaxation)
     assert float(value) == pytest.approx(expected, rel=1e-12, abs=1e-12)
 
 
+@both_relaxations
 @pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "reference"])
 @pytest.mark.parametrize(("radius", "dilation", "sigma", "shape", "kind"), CASES)
-def test_backend_equals_the_definition(backend, radius, dilation, sigma, shape, kind):
+def test_backend_equals_the_definition(backend, radius, dilation, sigma, shape, kind, relaxation):
     probs, guide, valid = make(shape, kind)
-    numbers = {"radius": radius, "dilation": dilation, "sigma_px": sigma}
+    numbers = {"radius": radius, "dilation": dilation, "sigma_px": sigma, "relaxation": relaxation}
     expected = value_and_gradients(probs, guide, valid, **numbers, backend="reference")
     got = value_and_gradients(probs, guide, valid, **numbers, backend=backend)
     for a, b in zip(got, expected, strict=True):
@@ -71,11 +76,12 @@ def test_backend_equals_the_definition(backend, radius, dilation, sigma, shape, 
 
 @pytest.mark.parametrize("kind", ["all", "some"])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_gradcheck(backend, kind):
+@both_relaxations
+def test_gradcheck(backend, kind, relaxation):
     probs, guide, valid = make((2, 3, 2, 3, 4), kind)
 
     def energy(p: Tensor, g: Tensor) -> Tensor:
-        return windowed_energy(p, g, valid, radius=2, dilation=1, sigma_px=2.0, backend=backend)
+        return windowed_energy(p, g, valid, radius=2, dilation=1, sigma_px=2.0, relaxation=relaxation, backend=backend)
 
     assert torch.autograd.gradcheck(energy, (probs.requires_grad_(), guide.requires_grad_()))
 
@@ -91,10 +97,11 @@ def test_gradient_of_one_input_alone():
     torch.testing.assert_close(g.grad, for_guide)
 
 
+@both_relaxations
 @pytest.mark.parametrize("kind", ["all", "some"])
-def test_float32_agrees_with_float64(kind):
+def test_float32_agrees_with_float64(kind, relaxation):
     probs, guide, valid = make((2, 4, 3, 12, 11), kind)
-    numbers = {"radius": 3, "dilation": 2, "sigma_px": 5.0}
+    numbers = {"radius": 3, "dilation": 2, "sigma_px": 5.0, "relaxation": relaxation}
     wide = value_and_gradients(probs, guide, valid, **numbers)
     narrow = value_and_gradients(probs.float(), guide.float(), valid, **numbers)
     for a, b in zip(narrow, wide, strict=True):
@@ -117,9 +124,12 @@ def test_no_valid_mask_means_every_pixel():
         assert torch.equal(a, b)
 
 
+@both_relaxations
 @pytest.mark.parametrize("kind", ["all", "some"])
 class TestInvariance:
-    numbers = {"radius": 2, "dilation": 2, "sigma_px": 3.0}  # noqa: RUF012
+    @pytest.fixture(autouse=True)
+    def choose(self, relaxation):
+        self.numbers = {"radius": 2, "dilation": 2, "sigma_px": 3.0, "relaxation": relaxation}
 
     def value(self, probs, guide, valid):
         return float(windowed_energy(probs, guide, valid, **self.numbers))
@@ -164,24 +174,36 @@ class TestInvariance:
 
 
 class TestExtremes:
-    def test_certain_and_equal_everywhere_is_zero(self):
+    @both_relaxations
+    def test_certain_and_equal_everywhere_is_zero(self, relaxation):
         _, guide, valid = make((2, 3, 2, 5, 6))
         probs = torch.zeros(2, 3, 5, 6, dtype=torch.float64)
         probs[:, 1] = 1
-        assert float(windowed_energy(probs, guide, valid, radius=2)) == 0
+        assert float(windowed_energy(probs, guide, valid, radius=2, relaxation=relaxation)) == 0
 
-    def test_different_everywhere_counts_every_ordered_pair(self):
+    @pytest.mark.parametrize(("relaxation", "expected"), [("bilinear", 0.5), ("quadratic", 0.0)])
+    def test_equal_but_doubtful(self, relaxation, expected):
+        # Two equal pixels, undecided between two classes: only the bilinear form asks for certainty.
+        probs = torch.full((1, 2, 1, 2), 0.5, dtype=torch.float64)
+        guide = torch.zeros(1, 1, 1, 2, dtype=torch.float64)
+        assert float(windowed_energy(probs, guide, radius=1, relaxation=relaxation)) == 2 * expected
+
+    @both_relaxations
+    def test_different_everywhere_counts_every_ordered_pair(self, relaxation):
         # One pixel of class 0 in a field of class 1 with a flat guide: eight neighbours, each pair twice.
         probs = torch.zeros(1, 2, 5, 5, dtype=torch.float64)
         probs[:, 1] = 1
         probs[:, :, 2, 2] = torch.tensor([1.0, 0.0], dtype=torch.float64)
-        assert float(windowed_energy(probs, torch.zeros(1, 1, 5, 5, dtype=torch.float64), radius=1)) == 16
+        guide = torch.zeros(1, 1, 5, 5, dtype=torch.float64)
+        assert float(windowed_energy(probs, guide, radius=1, relaxation=relaxation)) == 16
 
+    @both_relaxations
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     @pytest.mark.parametrize("backend", BACKENDS)
-    def test_nothing_valid_is_zero_with_a_zero_gradient(self, backend, dtype):
+    def test_nothing_valid_is_zero_with_a_zero_gradient(self, backend, dtype, relaxation):
         probs, guide, valid = make((2, 3, 2, 5, 6), "none", dtype)
-        value, for_probs, for_guide = value_and_gradients(probs, guide, valid, radius=2, backend=backend)
+        numbers = {"radius": 2, "relaxation": relaxation, "backend": backend}
+        value, for_probs, for_guide = value_and_gradients(probs, guide, valid, **numbers)
         assert float(value) == 0
         assert torch.equal(for_probs, torch.zeros_like(probs))
         assert torch.equal(for_guide, torch.zeros_like(guide))
@@ -223,6 +245,12 @@ class TestErrors:
         with pytest.raises(ConfigError, match="did you mean 'torch'") as error:
             windowed_energy(probs, guide, valid, radius=1, backend="trch")
         assert "trch" in str(error.value)
+
+    def test_unknown_relaxation_names_the_nearest(self):
+        probs, guide, valid = make((1, 2, 1, 3, 3))
+        with pytest.raises(ConfigError, match="did you mean 'quadratic'") as error:
+            windowed_energy(probs, guide, valid, radius=1, relaxation="quadrtic")
+        assert "quadrtic" in str(error.value)
 
     def test_every_backend_says_in_words_why_not(self):
         reasons = {name: backend.why_not(torch.device("cpu")) for name, backend in BACKENDS.items()}

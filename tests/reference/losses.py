@@ -86,9 +86,14 @@ def cell_valid(values: list[float]) -> float:
 
 
 def dynamic_feature(
-    logits: Tensor, rgb: Tensor, features: Tensor, valid: Tensor, kernels: Sequence[dict[str, float | None]]
+    logits: Tensor,
+    rgb: Tensor,
+    features: Tensor,
+    valid: Tensor,
+    kernels: Sequence[dict[str, float | None]],
+    relaxation: str = "bilinear",
 ) -> tuple[float, int]:
-    """Return Σ_m w_m Σ_i Σ_j k_ij (1 − p_i·p_j) over valid pixels of the logits' grid, and their number.
+    """Return Σ_m w_m Σ_i Σ_j k_ij d(p_i, p_j) over valid pixels of the logits' grid, and their number.
 
     Args:
         kernels: each with weight, radius, dilation, sigma_px, sigma_rgb and sigma_feature; None leaves a part out.
@@ -114,7 +119,8 @@ def dynamic_feature(
         guide = probs.new_zeros(num_images, len(parts), h, w)
         for k, part in enumerate(parts):
             guide[:, k] = part
-        energy = windowed.energy(probs, guide, inside, int(kernel["radius"]), int(kernel["dilation"]), kernel["sigma_px"])
+        numbers = int(kernel["radius"]), int(kernel["dilation"]), kernel["sigma_px"], relaxation
+        energy = windowed.energy(probs, guide, inside, *numbers)
         total += kernel["weight"] * energy
     return total, int(inside.sum())
 

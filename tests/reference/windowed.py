@@ -7,8 +7,11 @@ import math
 from torch import Tensor
 
 
-def energy(probs: Tensor, guide: Tensor, valid: Tensor, radius: int, dilation: int, sigma_px: float) -> float:
-    """Return Σ_i Σ_{j ∈ win(i)} m_i m_j exp(−½‖g_i−g_j‖² − ½‖x_i−x_j‖²/σ²) (1 − p_i·p_j), summed over the images."""
+def energy(probs: Tensor, guide: Tensor, valid: Tensor, radius: int, dilation: int, sigma_px: float, relaxation: str) -> float:
+    """Return Σ_i Σ_{j ∈ win(i)} m_i m_j exp(−½‖g_i−g_j‖² − ½‖x_i−x_j‖²/σ²) d(p_i, p_j), summed over the images.
+
+    d(p, q) = 1 − p·q for ``bilinear``, ½‖p − q‖² for ``quadratic``.
+    """
     num_images, _, height, width = probs.shape
     p, g, m = probs.tolist(), guide.tolist(), valid.tolist()
     num_classes, num_guides = probs.shape[1], guide.shape[1]
@@ -25,6 +28,10 @@ def energy(probs: Tensor, guide: Tensor, valid: Tensor, radius: int, dilation: i
                             continue
                         colour = sum((g[b][k][y][x] - g[b][k][v][u]) ** 2 for k in range(num_guides))
                         place = ((v - y) ** 2 + (u - x) ** 2) / sigma_px**2
-                        agree = sum(p[b][c][y][x] * p[b][c][v][u] for c in range(num_classes))
-                        total += math.exp(-0.5 * colour - 0.5 * place) * (1 - agree)
+                        here, there = ([p[b][c][j][i] for c in range(num_classes)] for j, i in ((y, x), (v, u)))
+                        if relaxation == "bilinear":
+                            differ = 1 - sum(a * c for a, c in zip(here, there, strict=True))
+                        else:
+                            differ = sum((a - c) ** 2 for a, c in zip(here, there, strict=True)) / 2
+                        total += math.exp(-0.5 * colour - 0.5 * place) * differ
     return total

@@ -95,6 +95,9 @@ def build_backbone(source: str | Mapping[str, Any], *, pretrained: bool) -> Back
             raise ModelError(
                 source, f"settings of a {config.model_type} backbone", _first_line(error), "correct them"
             ) from None
+    if getattr(encoder, "_supports_sdpa", False):
+        # On a CPU plain attention is a third faster than the fused kernel, forward and backward (docs/development/notes.md).
+        encoder.set_attn_implementation("sdpa" if torch.cuda.is_available() else "eager")
     return Backbone(encoder)
 
 

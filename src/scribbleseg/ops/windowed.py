@@ -21,7 +21,6 @@ from torch import Tensor
 
 from scribbleseg.errors import ConfigError, nearest
 
-
 #: Pair terms: continuous forms of "the two pixels differ".
 RELAXATIONS = ("bilinear", "quadratic")
 

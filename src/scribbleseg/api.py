@@ -1,0 +1,33 @@
+"""The same as the command line, for Python.
+
+from scribbleseg.api import evaluate, load_config, predict_folder, report, summary, train
+
+train(load_config(overrides={"data": {"root": "leaves"}}), "runs/leaves")
+scores = summary(evaluate("runs/leaves", "leaves", split="test"))
+masks = list(predict_folder("runs/leaves", "photos", "masks"))
+report(["runs/leaves"], "report.html")
+"""
+
+from scribbleseg.config import RunConfig, load_config
+from scribbleseg.data.folder import Dataset, open_dataset
+from scribbleseg.evaluate import evaluate, summary
+from scribbleseg.models.folder import TrainedModel, load_model
+from scribbleseg.predict import predict_folder, predict_mask, probabilities
+from scribbleseg.report import report
+from scribbleseg.training.run import train
+
+__all__ = [
+    "Dataset",
+    "RunConfig",
+    "TrainedModel",
+    "evaluate",
+    "load_config",
+    "load_model",
+    "open_dataset",
+    "predict_folder",
+    "predict_mask",
+    "probabilities",
+    "report",
+    "summary",
+    "train",
+]
