@@ -149,15 +149,16 @@ METHODS: dict[str, dict[str, dict[str, Any]]] = {
     "static": {
         "partial_cross_entropy": {},
         "dynamic_feature": {
-            "weight": 0.3,
+            "weight": 2.0,
+            "start": 0.1,
             "ramp": 0.3,
-            "static": {"weight": 1.0, "radius": 5, "sigma_px": 6.0, "sigma_rgb": 0.15},
+            "static": {"weight": 1.0},
             "dynamic": None,
         },
     },
     "dfr": {
         "partial_cross_entropy": {},
-        "dynamic_feature": {"weight": 0.3, "ramp": 0.3},
+        "dynamic_feature": {"weight": 2.0, "start": 0.1, "ramp": 0.3},
         "feature_consistency": {"weight": 0.3, "confident_after": 0.3},
     },
 }

@@ -20,7 +20,7 @@ class Kernel(BaseModel):
     """One Gaussian of the energy. Lengths are pixels of the grid the loss is computed on (that of the logits).
 
     Attributes:
-        weight: factor of its energy.
+        weight: factor of its mean energy.
         radius: window half-width, in steps of ``dilation`` pixels.
         dilation: pixels per step.
         sigma_px: width in position.
@@ -37,6 +37,12 @@ class Kernel(BaseModel):
     sigma_rgb: Positive | None = 0.1
     sigma_feature: Positive | None = None
 
+    def window_mass(self) -> float:
+        """Return Σ_j k_ij over the window of a pixel among identical ones: the largest an energy per pixel can be."""
+        steps = range(-self.radius, self.radius + 1)
+        squares = (((dy * dy + dx * dx) * self.dilation**2) for dy in steps for dx in steps if dy or dx)
+        return sum(math.exp(-0.5 * s / self.sigma_px**2) for s in squares)
+
     def guide(self, rgb: Float[Tensor, "B 3 h w"], features: Float[Tensor, "B D h w"]) -> Float[Tensor, "B G h w"]:
         """Return the stacked features, each over its sigma."""
         parts = []
@@ -47,18 +53,22 @@ class Kernel(BaseModel):
         return cat(parts, 1) if parts else features[:, :0]
 
 
-STATIC = Kernel(weight=0.5, radius=5, dilation=1, sigma_px=6.0, sigma_rgb=0.15)
-DYNAMIC = Kernel(weight=0.5, radius=5, dilation=2, sigma_px=12.0, sigma_rgb=0.3, sigma_feature=0.4)
+STATIC = Kernel(weight=0.5, radius=5, dilation=1, sigma_px=6.0, sigma_rgb=0.1)
+DYNAMIC = Kernel(weight=1.0, radius=5, dilation=2, sigma_px=12.0, sigma_rgb=0.3, sigma_feature=0.4)
 
 
 class DynamicFeatureLoss(Loss):
     """Pairwise Potts energy under a static kernel (colour, position) and a dynamic one (and deep features).
 
-        L = (1/|V|) Σ_m w_m Σ_{i∈V} Σ_{j∈win_m(i)} k_ij^m (1 − p_i·p_j)
+        L = (1/|V|) Σ_m w_m/M_m Σ_{i∈V} Σ_{j∈win_m(i)} k_ij^m d(p_i, p_j),   d = 1 − p·q  or  ½‖p − q‖²
         k_ij^m = exp(−½‖x_i−x_j‖²/σ_px² − ½‖rgb_i−rgb_j‖²/σ_rgb² − ½‖z_i−z_j‖²/σ_feature²)
 
     V are the valid pixels of the logits' grid, p the softmax, z the unit-length features of the consistency head as
-    they are at this step. The value is never negative; 0 means that similar pixels agree with certainty.
+    they are at this step. M is the kernel's mass over a window of identical pixels, so that each kernel's part is a mean
+    over the window, in [0, 1] whatever its radius and sigma: weights need not be found again when those change. The value
+    is never negative; 0 means that similar pixels agree (with certainty, for 1 − p·q).
+
+    A weight w of the official Gated CRF (a sum over its window) is w · M here; M is 92 at its radius 5 and sigma_px 6.
 
     Args:
         static: kernel without deep features, or None.
@@ -114,12 +124,5 @@ class DynamicFeatureLoss(Loss):
                 sigma_px=kernel.sigma_px,
                 relaxation=self.relaxation,
             )
-            total = total + kernel.weight * energy
+            total = total + kernel.weight / kernel.window_mass() * energy
         return Terms(total, valid_.sum().to(total.dtype))
-
-
-def window_mass(kernel: Kernel) -> float:
-    """Largest possible Σ_j k_ij of a kernel: its window sum over identical pixels. Turns weights per pair into weights."""
-    steps = range(-kernel.radius, kernel.radius + 1)
-    squares = (((dy * dy + dx * dx) * kernel.dilation**2) for dy in steps for dx in steps if dy or dx)
-    return sum(math.exp(-0.5 * s / kernel.sigma_px**2) for s in squares)

@@ -1,0 +1,109 @@
+"""Prediction: windows that cover, seams that do not show, sizes that come back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from scribbleseg.errors import DataError
+from scribbleseg.models.folder import TrainedModel
+from scribbleseg.models.segmenter import Segmenter
+from scribbleseg.palette import blend, class_colours
+from scribbleseg.predict import OVERLAP, list_images, predict_mask, probabilities, window_starts
+
+
+class PixelNetwork(Segmenter):
+    """Classifies each pixel by its brightest channel: what a window shows cannot matter."""
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+        self.register_buffer("mean", torch.zeros(1))
+        self.seen: list[tuple[int, ...]] = []
+
+    def probabilities(self, image: torch.Tensor) -> torch.Tensor:
+        self.seen.append(tuple(image.shape))
+        return (10 * image).softmax(1)
+
+
+class CornerNetwork(PixelNetwork):
+    """Answers wrongly in a rim of every window, as networks that lack context there do."""
+
+    def probabilities(self, image: torch.Tensor) -> torch.Tensor:
+        probs = torch.zeros(image.shape)
+        probs[:, 1] = 1
+        probs[:, 0, 2:-2, 2:-2], probs[:, 1, 2:-2, 2:-2] = 1, 0
+        return probs
+
+
+def model(network: Segmenter, window_px: int, longest_px: int = 0) -> TrainedModel:
+    return TrainedModel(network, ("red", "green", "blue"), window_px, longest_px)
+
+
+@pytest.mark.parametrize("length", [1, 31, 32, 33, 48, 49, 100, 321])
+def test_windows_cover_every_pixel_and_overlap_enough(length: int) -> None:
+    starts = window_starts(length, 32)
+    assert starts[0] == 0
+    assert max(starts) == max(0, length - 32)
+    steps = np.diff(starts)
+    assert (steps > 0).all()
+    assert (steps <= 32 * (1 - OVERLAP) + 1).all()
+
+
+@pytest.mark.parametrize("size", [(20, 30), (32, 32), (33, 90), (70, 41)])
+def test_windows_leave_no_seam(size: tuple[int, int]) -> None:
+    rgb = np.random.default_rng(0).random((*size, 3), dtype=np.float32)
+    network = PixelNetwork()
+    found = probabilities(model(network, 32), rgb)
+    truth = (10 * torch.from_numpy(rgb)).softmax(-1).permute(2, 0, 1)
+    assert torch.allclose(found, truth, atol=1e-5)
+    assert torch.allclose(found.sum(0), torch.ones(size), atol=1e-5)
+    assert all(max(shape[-2:]) <= 32 for shape in network.seen)
+
+
+def test_the_middle_of_a_window_outvotes_the_rim_of_its_neighbours() -> None:
+    mask = predict_mask(model(CornerNetwork(), 32), np.zeros((64, 96, 3), np.float32))
+    assert (mask[2:-2, 2:-2] == 0).all()
+
+
+@pytest.mark.parametrize("longest", [40, 160])
+def test_a_working_size_is_undone_in_the_result(longest: int) -> None:
+    rgb = np.zeros((60, 90, 3), np.float32)
+    rgb[:, :45, 0], rgb[:, 45:, 2] = 1, 1
+    network = PixelNetwork()
+    mask = predict_mask(model(network, 512, longest), rgb)
+    assert max(network.seen[0][-2:]) == longest
+    assert mask.shape == (60, 90)
+    assert (mask[:, :42] == 0).all()
+    assert (mask[:, 48:] == 2).all()
+
+
+def test_a_folder_without_images_and_one_with_a_stem_twice_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such folder"):
+        list_images(tmp_path / "nowhere")
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(DataError, match=r"images \(\.png"):
+        list_images(tmp_path)
+    for suffix in ("png", "jpg"):
+        Image.new("RGB", (4, 4)).save(tmp_path / f"a.{suffix}")
+    with pytest.raises(DataError, match="two named 'a'"):
+        list_images(tmp_path)
+
+
+def test_overlays_show_the_picture_where_nothing_is_known() -> None:
+    rgb = np.full((4, 4, 3), 0.5, np.float32)
+    labels = np.full((4, 4), 255, np.uint8)
+    labels[0] = 1
+    picture = blend(rgb, labels, opacity=1.0)
+    assert (picture[0] == class_colours(2)[1]).all()
+    assert (picture[1:] == 128).all()
+
+
+def test_class_colours_differ_and_do_not_change_with_their_number() -> None:
+    many = class_colours(40)
+    assert len({tuple(c) for c in many.tolist()}) == 40
+    assert (class_colours(5) == many[:5]).all()
