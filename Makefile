@@ -15,7 +15,7 @@ demo: $(VENV)/.demo   ## make a data set, train with and without DFR, compare, w
 	$(BIN)/scribbleseg demo --out demo
 
 test: lint      ## lint, types and tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow" -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from scribbleseg.losses import DynamicFeatureLoss, Kernel
-from scribbleseg.losses.dynamic_feature import DYNAMIC, STATIC, window_mass
+from scribbleseg.losses.dynamic_feature import DYNAMIC, STATIC
 from scribbleseg.ops.windowed import RELAXATIONS
 from tests.reference import losses as truth
 
@@ -158,21 +158,35 @@ class TestExtremes:
         assert float(loss.detach()) == 0
         assert torch.equal(data["logits"].grad, torch.zeros_like(data["logits"]))
 
-    def test_never_negative_and_bounded_by_the_window_mass(self):
-        for kernel in (SMALL_STATIC, SMALL_DYNAMIC, STATIC, DYNAMIC):
-            data = make(holes=False)
-            value = float(DynamicFeatureLoss(static=kernel, dynamic=None)(**data))
-            assert 0 < value <= kernel.weight * window_mass(kernel)
+    @pytest.mark.parametrize("relaxation", RELAXATIONS)
+    @pytest.mark.parametrize("kernel", [SMALL_STATIC, SMALL_DYNAMIC, STATIC, DYNAMIC])
+    def test_never_negative_and_at_most_the_weight(self, kernel, relaxation):
+        data = make((16, 18), (16, 18), holes=False)
+        data["logits"] *= 100  # all pixels certain, most neighbours of another mind
+        data["rgb"][:] = 0.5
+        data["features"][:] = data["features"][:, :, :1, :1]
+        value = float(DynamicFeatureLoss(static=kernel, dynamic=None, relaxation=relaxation)(**data))
+        assert 0.3 * kernel.weight < value <= kernel.weight
 
 
-def test_window_mass_is_reached_inside_a_flat_picture():
-    # In a large flat picture a single certain pixel of another class sees its whole window twice.
-    kernel = Kernel(weight=1.0, radius=2, dilation=2, sigma_px=3.0, sigma_rgb=0.1)
-    data = make((11, 11), (11, 11), num_images=1, num_classes=2, holes=False)
-    data["rgb"][:] = 0.5
-    data["logits"][:, 0], data["logits"][:, 1] = 1e3, 0
-    data["logits"][:, :, 5, 5] = torch.tensor([0, 1e3], dtype=torch.float64)
-    assert terms(data, static=kernel, dynamic=None)[0] == pytest.approx(2 * window_mass(kernel), rel=1e-12)
+class TestWindowMass:
+    @pytest.mark.parametrize("kernel", [SMALL_STATIC, SMALL_DYNAMIC, STATIC, DYNAMIC])
+    def test_equals_the_loops(self, kernel):
+        assert kernel.window_mass() == pytest.approx(truth.window_mass(kernel.model_dump()), rel=1e-12)
+
+    def test_of_gated_crf_is_what_the_docstring_says(self):
+        assert round(Kernel(radius=5, sigma_px=6.0).window_mass()) == 92
+        assert "M is 92" in (DynamicFeatureLoss.__doc__ or "")
+
+    @pytest.mark.parametrize("kernel", [SMALL_STATIC, SMALL_DYNAMIC])
+    def test_a_pixel_that_differs_from_its_whole_window_has_energy_1(self, kernel):
+        # In a large flat picture a single certain pixel of another class: its window once, and each of the window's pixels.
+        data = make((11, 11), (11, 11), num_images=1, num_classes=2, holes=False)
+        data["rgb"][:] = 0.5
+        data["features"][:] = data["features"][:, :, :1, :1]
+        data["logits"][:, 0], data["logits"][:, 1] = 1e3, 0
+        data["logits"][:, :, 5, 5] = torch.tensor([0, 1e3], dtype=torch.float64)
+        assert terms(data, static=kernel, dynamic=None)[0] == pytest.approx(2 * kernel.weight, rel=1e-12)
 
 
 class TestInvariance:

@@ -41,6 +41,11 @@ def test_channels_and_strides(name):
     assert [tuple(m.shape) for m in maps] == [(1, c, side // s, 2 * side // s) for c, s in zip(channels, strides, strict=True)]
 
 
+def test_maps_of_a_plain_transformer_are_spread_over_its_blocks():
+    backbone = build_backbone(BACKBONES["dinov2, small patches, more blocks"][0], pretrained=False)
+    assert backbone.settings["out_features"] == ["stage1", "stage3", "stage4", "stage6"]
+
+
 @pytest.mark.parametrize(("name", "decoder"), PAIRS)
 class TestWholeNetwork:
     @pytest.mark.parametrize("size", [(64, 96), (70, 93)])
@@ -108,6 +113,19 @@ def test_a_picture_smaller_than_a_cell(name):
     network = segmenter(BACKBONES[name][0]).eval()
     with torch.no_grad():
         assert network.probabilities(picture(3, 5)).shape == (1, 3, 3, 5)
+
+
+@pytest.mark.parametrize("name", ["convnext", "dinov2"])
+def test_the_backbone_sees_normalised_colours(name):
+    """ImageNet's mean and deviation, written out here: pretrained weights depend on them."""
+    network = segmenter(BACKBONES[name][0]).eval()
+    seen: list[Tensor] = []
+    network.backbone.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    image = picture(64, 64)
+    with torch.no_grad():
+        network(image)
+    means, deviations = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    torch.testing.assert_close(seen[0], (image - means.view(1, 3, 1, 1)) / deviations.view(1, 3, 1, 1))
 
 
 def test_detail_stem_is_optional():

@@ -85,6 +85,16 @@ def cell_valid(values: list[float]) -> float:
     return float(all(values))
 
 
+def window_mass(kernel: dict[str, float | None]) -> float:
+    """Return Σ_j exp(−½‖x_i−x_j‖²/σ²) over a window, its middle left out."""
+    total = 0.0
+    for step_y in range(-int(kernel["radius"]), int(kernel["radius"]) + 1):
+        for step_x in range(-int(kernel["radius"]), int(kernel["radius"]) + 1):
+            if (step_y, step_x) != (0, 0):
+                total += math.exp(-0.5 * (math.hypot(step_y, step_x) * kernel["dilation"] / kernel["sigma_px"]) ** 2)
+    return total
+
+
 def dynamic_feature(
     logits: Tensor,
     rgb: Tensor,
@@ -93,7 +103,7 @@ def dynamic_feature(
     kernels: Sequence[dict[str, float | None]],
     relaxation: str = "bilinear",
 ) -> tuple[float, int]:
-    """Return Σ_m w_m Σ_i Σ_j k_ij d(p_i, p_j) over valid pixels of the logits' grid, and their number.
+    """Return Σ_m w_m/M_m Σ_i Σ_j k_ij d(p_i, p_j) over valid pixels of the logits' grid, and their number.
 
     Args:
         kernels: each with weight, radius, dilation, sigma_px, sigma_rgb and sigma_feature; None leaves a part out.
@@ -121,7 +131,7 @@ def dynamic_feature(
             guide[:, k] = part
         numbers = int(kernel["radius"]), int(kernel["dilation"]), kernel["sigma_px"], relaxation
         energy = windowed.energy(probs, guide, inside, *numbers)
-        total += kernel["weight"] * energy
+        total += kernel["weight"] / window_mass(kernel) * energy
     return total, int(inside.sum())
 
 

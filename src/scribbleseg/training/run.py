@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch.utils.data import DataLoader, Dataset as TorchDataset
 
@@ -26,6 +27,7 @@ from scribbleseg.losses.objective import complete
 from scribbleseg.models.folder import save_model
 from scribbleseg.provenance import provenance
 from scribbleseg.training.module import SegmentationModule
+from scribbleseg.training.progress import ProgressBar
 
 
 class _ValidationItems(TorchDataset[tuple[np.ndarray, np.ndarray]]):
@@ -125,7 +127,7 @@ def _trainer(config: RunConfig, out: Path, validates: bool) -> pl.Trainer:
     if validates:
         callbacks.append(ModelCheckpoint(filename="best", monitor="val/miou", mode="max", **keep))
     if training.progress_bar:
-        callbacks.append(TQDMProgressBar(refresh_rate=5))
+        callbacks.append(ProgressBar(refresh_rate=5 if sys.stderr.isatty() else max(1, training.max_steps // 10)))
     return pl.Trainer(
         max_steps=training.max_steps,
         max_epochs=-1,
