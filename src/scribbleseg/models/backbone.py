@@ -31,7 +31,8 @@ class Backbone(nn.Module):
         super().__init__()
         self.encoder = encoder
         config: Any = encoder.config
-        self.settings: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
+        settings = json.loads(config.to_json_string(use_diff=False))
+        self.settings: dict[str, Any] = {k: v for k, v in settings.items() if not k.startswith("_")}  # no path of this machine
         patch = int(config.patch_size) if isinstance(getattr(config, "patch_size", None), int) else 4
         side = 8 * patch if config.model_type in _PLAIN else 32 * max(4, patch)
         encoder.eval()
