@@ -121,8 +121,9 @@ def tables(results: list[dict[str, Any]]) -> str:
             f"### {name}",
             "",
             f"{training['max_steps']} steps of {training['batch_size']}, crop {config['data']['crop_px']} px of images "
-            f"{config['data']['longest_px']} px long, backbone {config['model']['backbone']}, {config['model']['decoder']} decoder; "
-            f"seeds {', '.join(map(str, seeds))}; {machine['processor']}, {machine['cores']} cores, "
+            f"{config['data']['longest_px']} px long, backbone {config['model']['backbone']}, "
+            f"{config['model']['decoder']} decoder; seeds {', '.join(map(str, seeds))}; "
+            f"{machine['processor']}, {machine['cores']} cores, "
             f"{machine['threads']} thread(s) a run; commits {', '.join(sorted({r['provenance']['commit'] for r in mine}))}.",
             "",
             f"| method | {figure}, test | gap closed | mIoU, test | border mIoU (5 px), test | {figure}, val | minutes |",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -41,7 +42,8 @@ def _keys_at(model: type[BaseModel] | None, path: tuple[int | str, ...]) -> list
     for part in path:
         field = model.model_fields.get(str(part)) if model is not None else None
         inner = field.annotation if field is not None else None
-        model = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
+        choices = [inner, *get_args(inner)]  # a section, or a section or None
+        model = next((c for c in choices if isinstance(c, type) and issubclass(c, BaseModel)), None)
     return list(model.model_fields) if model is not None else []
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import tifffile
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from scribbleseg.atomic import atomic_path
 from scribbleseg.errors import DataError
@@ -15,8 +17,8 @@ from scribbleseg.errors import DataError
 #: Suffixes that are looked for, in this order, when only a stem is known.
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
-#: Larger pictures than this are refused: a small file can claim an enormous size.
-MAX_PIXELS = 400_000_000
+#: Larger pictures than this are refused: a small file can claim an enormous size. (Pillow's own limit.)
+MAX_PIXELS = 178_956_970
 
 
 def find_image(folder: Path, stem: str) -> Path:
@@ -32,32 +34,41 @@ def find_image(folder: Path, stem: str) -> Path:
     raise DataError(folder / stem, f"one file ending in {', '.join(IMAGE_SUFFIXES)}", got, "add it, or mend the split list")
 
 
+@contextlib.contextmanager
+def _reading(path: Path, what: str, missing: str) -> Iterator[None]:
+    """Turn whatever a decoder raises into our message; they raise a dozen unrelated types for a damaged file."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our limit is MAX_PIXELS
+            yield
+    except DataError:
+        raise
+    except FileNotFoundError:
+        raise DataError(path, what, "no such file", missing) from None
+    except Image.DecompressionBombError:
+        raise DataError(path, f"at most {MAX_PIXELS} pixels", "more", "cut the picture into pieces") from None
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        raise DataError(path, f"{what} that decodes", reason, "re-export the file; it may be cut short") from None
+
+
 def _decode(path: Path) -> np.ndarray:
     """Return the pixels as stored: (H, W) or (H, W, channels), any integer or float type."""
-    try:
-        if path.suffix.lower() in (".tif", ".tiff"):
-            with tifffile.TiffFile(path) as tiff:
-                page = tiff.pages[0]
-                if int(np.prod(page.shape)) > 4 * MAX_PIXELS:
-                    raise ValueError(f"{page.shape} is larger than {MAX_PIXELS} pixels")
-                array = page.asarray()
-            if array.ndim == 3 and array.shape[0] in (3, 4) and array.shape[-1] not in (3, 4):
-                array = np.moveaxis(array, 0, -1)
-            return np.asarray(array)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
-                if picture.width * picture.height > MAX_PIXELS:
-                    raise ValueError(f"{picture.width} × {picture.height} is larger than {MAX_PIXELS} pixels")
-                turned = ImageOps.exif_transpose(picture)
-                if turned.mode in ("1", "CMYK", "YCbCr", "LAB", "HSV", "RGBA", "LA", "PA") or turned.mode == "P":
-                    turned = turned.convert("RGB")
-                return np.asarray(turned)
-    except FileNotFoundError:
-        raise DataError(path, "an image", "no such file", "add the file, or mend the split list") from None
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError,
-            Image.DecompressionBombWarning, tifffile.TiffFileError) as error:  # fmt: skip
-        raise DataError(path, "an image that decodes", str(error), "re-export the file; it may be cut short") from None
+    if path.suffix.lower() in (".tif", ".tiff"):
+        with tifffile.TiffFile(path) as tiff:
+            page = tiff.pages[0]
+            if page.imagewidth * page.imagelength > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            array = np.asarray(page.asarray())
+        planar = array.ndim == 3 and array.shape[0] in (3, 4) and array.shape[-1] not in (3, 4)
+        return np.moveaxis(array, 0, -1) if planar else array
+    with Image.open(path) as picture:
+        turned = ImageOps.exif_transpose(picture)
+        if turned.mode in ("P", "PA", "LA"):
+            turned = turned.convert("RGBA")
+        if turned.mode not in ("L", "RGB", "I", "F") and not turned.mode.startswith("I;16"):
+            turned = turned.convert("RGB")
+        return np.asarray(turned)
 
 
 def read_rgb(path: Path) -> np.ndarray:
@@ -68,7 +79,8 @@ def read_rgb(path: Path) -> np.ndarray:
     Raises:
         DataError: missing, undecodable, or of a kind with no natural range.
     """
-    array = _decode(path)
+    with _reading(path, "an image", "add the file, or mend the split list"):
+        array = _decode(path)
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[-1] not in (1, 3, 4):
@@ -94,23 +106,15 @@ def read_index(path: Path) -> np.ndarray:
     Raises:
         DataError: missing, undecodable, or not one channel of small integers.
     """
-    if path.suffix.lower() in (".tif", ".tiff"):
-        array = _decode(path)
-    else:
-        try:
+    with _reading(path, "a label file", "draw it, or take the stem off the split list"):
+        if path.suffix.lower() in (".tif", ".tiff"):
+            array = _decode(path)
+        else:
             with Image.open(path) as picture:
                 if picture.mode not in ("L", "P", "I;16", "I", "1"):
-                    raise DataError(
-                        path,
-                        "one channel of class ids (grey or palette PNG)",
-                        f"a picture of mode {picture.mode}",
-                        "export label ids, not colours",
-                    )
+                    ids = "one channel of class ids (grey or palette PNG)"
+                    raise DataError(path, ids, f"a picture of mode {picture.mode}", "export label ids, not colours")
                 array = np.asarray(picture)
-        except FileNotFoundError:
-            raise DataError(path, "a label file", "no such file", "draw it, or take the stem off the split list") from None
-        except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError) as error:
-            raise DataError(path, "a label file that decodes", str(error), "re-export the file") from None
     if array.ndim != 2 or array.dtype.kind not in "bui" or array.max(initial=0) > 255 or array.min(initial=0) < 0:
         got = f"{array.dtype} of shape {array.shape} up to {array.max(initial=0)}"
         raise DataError(path, "one channel of class ids from 0 to 255", got, "export label ids as 8-bit")

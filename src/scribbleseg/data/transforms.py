@@ -1,9 +1,13 @@
-"""Joint augmentation: Sample → Sample, each draw from the generator that is passed in."""
+"""Joint augmentation: Sample → Sample, each draw from the generator that is passed in.
+
+A transform is a partial of a function of this module, so that worker processes can be sent one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Generator, Tensor
@@ -55,29 +59,28 @@ def resize_longest(sample: Sample, longest_px: int) -> Sample:
 
 def random_scale(low: float, high: float) -> Transform:
     """Zoom by a factor drawn evenly in the logarithm."""
+    return partial(_scale, low, high)
 
-    def apply(sample: Sample, generator: Generator) -> Sample:
-        factor = low * (high / low) ** uniform(generator, 0.0, 1.0)
-        return resize(sample, factor)
 
-    return apply
+def _scale(low: float, high: float, sample: Sample, generator: Generator) -> Sample:
+    return resize(sample, low * (high / low) ** uniform(generator, 0.0, 1.0))
 
 
 def random_flip(chance: float) -> Transform:
     """Mirror left and right."""
+    return partial(_flip, chance)
 
-    def apply(sample: Sample, generator: Generator) -> Sample:
-        if uniform(generator, 0.0, 1.0) >= chance:
-            return sample
-        return replace(
-            sample,
-            image=sample.image.flip(-1),
-            rgb=sample.rgb.flip(-1),
-            labels=sample.labels.flip(-1),
-            valid=sample.valid.flip(-1),
-        )
 
-    return apply
+def _flip(chance: float, sample: Sample, generator: Generator) -> Sample:
+    if uniform(generator, 0.0, 1.0) >= chance:
+        return sample
+    return replace(
+        sample,
+        image=sample.image.flip(-1),
+        rgb=sample.rgb.flip(-1),
+        labels=sample.labels.flip(-1),
+        valid=sample.valid.flip(-1),
+    )
 
 
 def pad(sample: Sample, height: int, width: int) -> Sample:
@@ -113,38 +116,37 @@ def random_crop(size: int, tries: int = 10) -> Transform:
     Up to ``tries`` places are drawn; if none has a labelled pixel the square is put around one. An image without any
     keeps the last place drawn.
     """
+    return partial(_crop, size, tries)
 
-    def apply(sample: Sample, generator: Generator) -> Sample:
-        sample = pad(sample, size, size)
-        height, width = sample.labels.shape
-        for _ in range(tries):
-            top, left = integer(generator, height - size + 1), integer(generator, width - size + 1)
-            piece = crop(sample, top, left, size)
-            if bool((piece.labels != UNLABELLED).any()):
-                return piece
-        drawn = torch.nonzero(sample.labels != UNLABELLED)
-        if len(drawn):
-            y, x = drawn[integer(generator, len(drawn))].tolist()
-            top = min(max(0, y - integer(generator, size)), height - size)
-            left = min(max(0, x - integer(generator, size)), width - size)
-        return crop(sample, top, left, size)
 
-    return apply
+def _crop(size: int, tries: int, sample: Sample, generator: Generator) -> Sample:
+    sample = pad(sample, size, size)
+    height, width = sample.labels.shape
+    for _ in range(tries):
+        top, left = integer(generator, height - size + 1), integer(generator, width - size + 1)
+        piece = crop(sample, top, left, size)
+        if bool((piece.labels != UNLABELLED).any()):
+            return piece
+    drawn = torch.nonzero(sample.labels != UNLABELLED)
+    if len(drawn):
+        y, x = drawn[integer(generator, len(drawn))].tolist()
+        top = min(max(0, y - integer(generator, size)), height - size)
+        left = min(max(0, x - integer(generator, size)), width - size)
+    return crop(sample, top, left, size)
 
 
 def colour_jitter(strength: float) -> Transform:
     """Vary brightness, contrast and saturation of ``image``; ``rgb`` keeps the true colours."""
+    return partial(_jitter, strength)
 
-    def apply(sample: Sample, generator: Generator) -> Sample:
-        image = sample.image
-        image = image * uniform(generator, 1 - strength, 1 + strength)
-        mean = image.mean()
-        image = (image - mean) * uniform(generator, 1 - strength, 1 + strength) + mean
-        grey = image.mean(0, keepdim=True)
-        image = (image - grey) * uniform(generator, 1 - strength, 1 + strength) + grey
-        return replace(sample, image=image.clamp(0, 1))
 
-    return apply
+def _jitter(strength: float, sample: Sample, generator: Generator) -> Sample:
+    image = sample.image * uniform(generator, 1 - strength, 1 + strength)
+    mean = image.mean()
+    image = (image - mean) * uniform(generator, 1 - strength, 1 + strength) + mean
+    grey = image.mean(0, keepdim=True)
+    image = (image - grey) * uniform(generator, 1 - strength, 1 + strength) + grey
+    return replace(sample, image=image.clamp(0, 1))
 
 
 def training_transforms(config: DataConfig) -> list[Transform]:

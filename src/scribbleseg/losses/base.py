@@ -75,6 +75,7 @@ def at_grid(
     if valid is not None and valid.shape[-2:] != size:
         valid = F.adaptive_avg_pool2d(valid.float(), (size[0], size[1])) > 0.999
     if labels is not None and labels.shape[-2:] != size:
+        labels = labels.long()
         drawn = labels != UNLABELLED
         high = F.adaptive_max_pool2d(torch.where(drawn, labels, -1).float(), size).long()
         low = -F.adaptive_max_pool2d(torch.where(drawn, -labels, -UNLABELLED).float(), size).long()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from jaxtyping import Bool, Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, cat
 
 from scribbleseg.losses.base import Loss, at_grid, at_least_float32
@@ -36,6 +36,12 @@ class Kernel(BaseModel):
     sigma_px: Positive = 6.0
     sigma_rgb: Positive | None = 0.1
     sigma_feature: Positive | None = None
+
+    @model_validator(mode="after")
+    def _reaches_a_neighbour(self) -> Kernel:
+        if self.sigma_px < self.dilation / 4:
+            raise ValueError("sigma_px must be at least a quarter of the dilation, or no neighbour has any weight")
+        return self
 
     def window_mass(self) -> float:
         """Return Σ_j k_ij over the window of a pixel among identical ones: the largest an energy per pixel can be."""
@@ -90,7 +96,7 @@ class DynamicFeatureLoss(Loss):
         *,
         static: Kernel | None = STATIC,
         dynamic: Kernel | None = DYNAMIC,
-        relaxation: str = "bilinear",
+        relaxation: Literal["bilinear", "quadratic"] = "bilinear",
         feature_gradient: bool = False,
     ) -> None:
         super().__init__()

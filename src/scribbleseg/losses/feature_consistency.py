@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from scribbleseg.config import Fraction
 from scribbleseg.losses.base import Loss, at_grid, at_least_float32
 from scribbleseg.records import UNLABELLED, Terms
 
@@ -20,7 +22,8 @@ def pair_logistic(
 
     L = ½·mean_{a=b} log(1+exp(−s(cos−m))) + ½·mean_{a≠b} log(1+exp(s(cos−m))); with pairs of one kind, their mean alone.
     """
-    cosine = features @ features.transpose(1, 2)
+    with torch.autocast(features.device.type, enabled=False):
+        cosine = features @ features.transpose(1, 2)
     same = labels[:, :, None] == labels[:, None]
     other = ~same
     same = same & ~torch.eye(labels.shape[1], dtype=torch.bool, device=labels.device)
@@ -57,11 +60,11 @@ class FeatureConsistencyLoss(Loss):
     def __init__(
         self,
         *,
-        num_pixels: int = 192,
-        scale: float = 5.0,
-        margin: float = 0.3,
-        confidence: float = 0.9,
-        confident_after: float = 0.3,
+        num_pixels: Annotated[int, Field(ge=2)] = 192,
+        scale: Annotated[float, Field(gt=0)] = 5.0,
+        margin: Annotated[float, Field(ge=-1, le=1)] = 0.3,
+        confidence: Fraction = 0.9,
+        confident_after: Fraction = 0.3,
     ) -> None:
         super().__init__()
         self.num_pixels, self.scale, self.margin = num_pixels, scale, margin

@@ -35,7 +35,7 @@ def loss_numbers(name: str, numbers: Mapping[str, Any]) -> dict[str, Any]:
     if name not in LOSSES:
         raise ConfigError(where, "a known loss", f"'{name}'", nearest(name, LOSSES))
     constructor = LOSSES[name].__init__
-    types = get_type_hints(constructor)
+    types = get_type_hints(constructor, include_extras=True)
     parameters = inspect.signature(constructor).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
     for key in numbers:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from scribbleseg.errors import ModelError, nearest
@@ -35,10 +36,7 @@ class Backbone(nn.Module):
         self.settings: dict[str, Any] = {k: v for k, v in settings.items() if not k.startswith("_")}  # no path of this machine
         patch = int(config.patch_size) if isinstance(getattr(config, "patch_size", None), int) else 4
         side = 8 * patch if config.model_type in _PLAIN else 32 * max(4, patch)
-        encoder.eval()
-        with torch.no_grad():
-            maps = encoder(torch.zeros(1, 3, side, side)).feature_maps
-        encoder.train()
+        maps = _probe(encoder, side)
         self.channels = tuple(int(m.shape[1]) for m in maps)
         self.strides = tuple(side // int(m.shape[-1]) for m in maps)
         self.multiple = max(self.strides)
@@ -50,6 +48,21 @@ class Backbone(nn.Module):
 
 #: Types whose maps all have one stride.
 _PLAIN = {"dinov2", "dinov2_with_registers", "dinov3_vit", "vitdet", "beit", "vitpose_backbone", "pixio"}
+
+
+def _probe(encoder: nn.Module, side: int) -> Any:
+    """Return the maps of an empty image, to read their shapes off."""
+    encoder.eval()
+    try:
+        with torch.no_grad():
+            return encoder(torch.zeros(1, 3, side, side)).feature_maps
+    except (ValueError, RuntimeError) as error:
+        kind = getattr(encoder.config, "model_type", "")
+        raise ModelError(
+            kind, f"settings of a {kind} backbone for RGB images", _first_line(error), "correct its settings"
+        ) from None
+    finally:
+        encoder.train()
 
 
 def build_backbone(source: str | Mapping[str, Any], *, pretrained: bool) -> Backbone:
@@ -84,7 +97,7 @@ def build_backbone(source: str | Mapping[str, Any], *, pretrained: bool) -> Back
                 encoder = cls.from_pretrained(
                     source, config=config, use_safetensors=True, local_files_only=Path(source).is_dir()
                 )
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ModelError(
                 source, "weights that fit the configuration", _first_line(error), "check the folder or the name"
             ) from None
@@ -136,8 +149,17 @@ def _read_config(source: str | Mapping[str, Any]) -> Any:
     kind = settings.pop("model_type", None)
     if kind not in CONFIG_MAPPING:
         raise ModelError(source, "model_type, a type of transformers", repr(kind), nearest(str(kind), _known_types()))
+    if not isinstance(source, str):  # the library takes any key and forgets what it does not know
+        known = [*CONFIG_MAPPING[kind]().to_dict(), *CONFIG_MAPPING[kind].attribute_map]
+        for key in settings:
+            if key not in known:
+                raise ModelError(f"backbone {kind}", "a known setting", f"'{key}'", nearest(key, known))
     try:
-        return CONFIG_MAPPING[kind](**settings)
+        config = CONFIG_MAPPING[kind](**settings)
+        for key, value in vars(config).items():  # defaults are tuples where the models want lists
+            if isinstance(value, tuple) and key in ("hidden_sizes", "depths"):
+                setattr(config, key, list(value))
+        return config
     except Exception as error:  # transformers raises several unrelated types for a wrong setting
         raise ModelError(source, f"settings of a {kind} backbone", _first_line(error), "correct them") from None
 

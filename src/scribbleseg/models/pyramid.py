@@ -14,6 +14,8 @@ from scribbleseg.models.blocks import conv_block
 class PlainPyramid(nn.Module):
     """Four maps of one stride s become maps of strides s/4, s/2, s and 2s; a convolutional stem sharpens the finest.
 
+    Patches of 14 pixels thus give strides from 3.5 to 28.
+
     The transformer sees patches only; the stem gives the finest map the image's own edges. Its strides are 2, then 2.
 
     Reference: the up- and downsampling is that of Li et al., *ViTDet*, arXiv 2203.16527 (there from the last map alone);
@@ -41,7 +43,7 @@ class PlainPyramid(nn.Module):
         if detail_channels:
             self.stem = nn.Sequential(conv_block(3, detail_channels, 3, 2), conv_block(detail_channels, detail_channels, 3, 2))
         self.channels = (width // 4 + detail_channels, width // 2, channels[2], channels[3])
-        self.strides = (stride // 4, stride // 2, stride, stride * 2)
+        self.strides = (stride / 4, stride / 2, float(stride), 2.0 * stride)
 
     def forward(self, image: Float[Tensor, "B 3 H W"], maps: list[Tensor]) -> list[Tensor]:
         """Return the pyramid, finest first."""

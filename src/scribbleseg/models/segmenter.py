@@ -28,7 +28,8 @@ class Segmenter(nn.Module):
         backbone: made from ``config`` if None.
 
     Attributes:
-        stride: of the output grid.
+        stride: of the output grid, in pixels of the image.
+        multiple: sizes that are a multiple of this need no padding.
     """
 
     mean: Tensor
@@ -40,10 +41,11 @@ class Segmenter(nn.Module):
             raise ConfigError("model.decoder", "a known decoder", f"'{config.decoder}'", nearest(config.decoder, DECODERS))
         self.config, self.num_classes = config, num_classes
         self.backbone = backbone or build_backbone(config.backbone, pretrained=config.pretrained)
-        channels, strides = self.backbone.channels, self.backbone.strides
+        channels = self.backbone.channels
+        strides: tuple[float, ...] = self.backbone.strides
         self.pyramid: PlainPyramid | None = None
         if len(set(strides)) == 1:
-            self.pyramid = PlainPyramid(channels, strides[0], config.detail_channels)
+            self.pyramid = PlainPyramid(channels, self.backbone.strides[0], config.detail_channels)
             channels, strides = self.pyramid.channels, self.pyramid.strides
         self.stride = strides[0]
         self.multiple = self.backbone.multiple
@@ -55,21 +57,25 @@ class Segmenter(nn.Module):
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> Output:
         """Return logits and features; sizes that are not a multiple of ``multiple`` are padded inside and cut again."""
-        height, width = image.shape[-2:]
-        x = (pad_to(image, self.multiple) - self.mean) / self.std
+        padded = pad_to(image, self.multiple)
+        output = self._run(padded)
+        grid = output.logits.shape[-2:]
+        rows, columns = (-(-n * g // m) for n, g, m in zip(image.shape[-2:], grid, padded.shape[-2:], strict=True))
+        return Output(output.logits[..., :rows, :columns], output.features[..., :rows, :columns])
+
+    def _run(self, image: Float[Tensor, "B 3 H W"]) -> Output:
+        x = (image - self.mean) / self.std
         maps = self.backbone(x)
         if self.pyramid is not None:
             maps = self.pyramid(x, maps)
         decoded = self.decoder(maps)
-        cut = (..., slice(0, -(-height // self.stride)), slice(0, -(-width // self.stride)))
-        return Output(self.class_head(decoded).float()[cut], self.feature_head([decoded, *maps])[cut])
+        return Output(self.class_head(decoded).float(), self.feature_head([decoded, *maps]))
 
     def probabilities(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C H W"]:
         """Return class probabilities at the image's size."""
-        height, width = image.shape[-2:]
-        logits = self(pad_to(image, self.stride)).logits
-        logits = F.interpolate(logits, scale_factor=self.stride, mode="bilinear", align_corners=False)
-        return logits[..., :height, :width].softmax(1)
+        padded = pad_to(image, self.multiple)
+        logits = F.interpolate(self._run(padded).logits, padded.shape[-2:], mode="bilinear", align_corners=False)
+        return logits[..., : image.shape[-2], : image.shape[-1]].softmax(1)
 
 
 def pad_to(image: Float[Tensor, "B 3 H W"], multiple: int) -> Tensor:

@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 from scribbleseg import metrics
 from scribbleseg.config import RunConfig
 from scribbleseg.data.loader import generator_for
-from scribbleseg.errors import TrainingError
+from scribbleseg.errors import ConfigError, TrainingError
 from scribbleseg.losses import Objective
 from scribbleseg.models.folder import TrainedModel
 from scribbleseg.models.segmenter import Segmenter
@@ -33,6 +33,10 @@ class SegmentationModule(pl.LightningModule):
         super().__init__()
         self.config, self.names = config, names
         self.segmenter = Segmenter(config.model, len(names))
+        crop, multiple = config.data.crop_px, self.segmenter.multiple
+        if crop % multiple:
+            fitting = f"{crop // multiple * multiple or multiple} or {(crop // multiple + 1) * multiple}"
+            raise ConfigError("data.crop_px", f"a multiple of {multiple}, as the backbone needs", str(crop), f"use {fitting}")
         self.objective = Objective(config.losses)
         self.averaged = AveragedModel(self.segmenter, multi_avg_fn=_moving_average(config.training.ema_decay))
         self.averaged.requires_grad_(False)
