@@ -159,6 +159,9 @@ def main() -> None:
     except ScribblesegError as error:
         print(f"scribbleseg: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("scribbleseg: stopped. A training goes on from its last checkpoint with --resume.", file=sys.stderr)
+        raise SystemExit(130) from None
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise

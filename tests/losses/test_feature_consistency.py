@@ -140,8 +140,22 @@ class TestSampling:
         data = make((4, 4), (4, 4), num_images=2)
         data["labels"] = torch.randint(0, 3, (2, 4, 4), generator=torch.Generator().manual_seed(1))
         place = torch.arange(16, dtype=torch.float64).view(1, 1, 4, 4).expand(2, 4, 4, 4).contiguous()
-        features, labels = self.draws(data | {"features": place}, monkeypatch, num_pixels=100)
+        features, labels = self.draws(data | {"features": place}, monkeypatch, num_pixels=100, across_images=False)
         assert torch.equal(data["labels"].flatten(1).gather(1, features[..., 0].long()), labels)
+
+    @pytest.mark.parametrize("across", [False, True])
+    def test_pairs_cross_images_only_when_asked_to(self, across, monkeypatch):
+        data = make((4, 4), (4, 4), num_images=2)
+        data["labels"][0], data["labels"][1] = 0, 1  # each image holds one class: no pair within can differ
+        _, labels = self.draws(data, monkeypatch, num_pixels=10, across_images=across)
+        assert labels.shape == ((1, 20) if across else (2, 10))
+        torch.manual_seed(0)
+        features = data["features"].clone().requires_grad_()
+        monkeypatch.undo()
+        alike = torch.ones_like(features) / 2  # every pixel has the same feature: cosine 1
+        value = float(FeatureConsistencyLoss(num_pixels=10, across_images=across)(**data | {"features": alike}))
+        together, apart = (float(torch.nn.functional.softplus(torch.tensor(s * 5 * 0.7))) for s in (-1.0, 1.0))
+        assert value == pytest.approx((together + apart) / 2 if across else together, rel=1e-5)
 
     def test_strokes_win_over_predictions(self, monkeypatch):
         data = make((4, 4), (4, 4), num_images=1) | {"progress": 1.0}

@@ -202,7 +202,14 @@ class TestNumbers:
             "relaxation": "bilinear",
             "feature_gradient": False,
         }
-        assert set(terms["feature_consistency"].numbers()) == {"num_pixels", "scale", "margin", "confidence", "confident_after"}
+        assert set(terms["feature_consistency"].numbers()) == {
+            "num_pixels",
+            "scale",
+            "margin",
+            "confidence",
+            "confident_after",
+            "across_images",
+        }
         assert complete(terms) == terms
 
     def test_complete_builds_the_same_losses(self):

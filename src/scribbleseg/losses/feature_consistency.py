@@ -37,19 +37,22 @@ def pair_logistic(
 class FeatureConsistencyLoss(Loss):
     """Teaches the deep features which pixels belong together, from labelled pixels and, later, confident predictions.
 
-    In each image ``num_pixels`` pixels are drawn with equal probability for every class at hand; all their pairs enter
-    :func:`pair_logistic`. A pixel is at hand when it was drawn on or, once ``confident_after`` of the run is done, when
-    its prediction is above ``confidence``. The predictions get no gradient. Returned per image of the batch.
+    In each image ``num_pixels`` pixels are drawn with equal probability for every class at hand; all their pairs, within
+    the image or across the images of the batch, enter :func:`pair_logistic`. A pixel is at hand when it was drawn on or,
+    once ``confident_after`` of the run is done, when its prediction is above ``confidence``. The predictions get no
+    gradient. Returned per image of the batch.
 
     Args:
         num_pixels: pixels drawn per image (with replacement).
         scale, margin: steepness and centre of the logistic curve on the cosine of two features.
         confidence: smallest winning probability of a prediction that is taken at its word.
         confident_after: share of the run before predictions are used at all.
+        across_images: pair pixels of different images too. The kernel never looks across images, but most photographs
+            hold one object and its ground: pairs within them never say that a cat is not a dog.
 
     Draws from torch's default generator, which the training step seeds.
 
-    Cost: B·num_pixels² pairs of D numbers.
+    Cost: (B·num_pixels)² pairs of D numbers, or B·num_pixels² within images.
 
     Reference: the head is named in arXiv 2108.01296 without a formula; balanced pair losses of the same group are in
     Zhang et al., *Affinity Attention Graph Neural Network* (A2GNN, TPAMI 2021), and WeCLIP (CVPR 2024).
@@ -60,13 +63,15 @@ class FeatureConsistencyLoss(Loss):
     def __init__(
         self,
         *,
-        num_pixels: Annotated[int, Field(ge=2)] = 192,
+        num_pixels: Annotated[int, Field(ge=2)] = 96,
         scale: Annotated[float, Field(gt=0)] = 5.0,
         margin: Annotated[float, Field(ge=-1, le=1)] = 0.3,
         confidence: Fraction = 0.9,
         confident_after: Fraction = 0.3,
+        across_images: bool = True,
     ) -> None:
         super().__init__()
+        self.across_images = across_images
         self.num_pixels, self.scale, self.margin = num_pixels, scale, margin
         self.confidence, self.confident_after = confidence, confident_after
 
@@ -100,5 +105,8 @@ class FeatureConsistencyLoss(Loss):
         chance = torch.where(known == UNLABELLED, 0.0, chance)
         picked = torch.multinomial(chance, self.num_pixels, replacement=True)
         chosen = z.gather(1, picked[..., None].expand(-1, -1, z.shape[-1]))
-        values = pair_logistic(chosen, known.gather(1, picked), self.scale, self.margin)
-        return Terms(values.sum(), count)
+        classes = known.gather(1, picked)
+        if self.across_images:
+            value = pair_logistic(chosen.flatten(0, 1)[None], classes.flatten()[None], self.scale, self.margin)
+            return Terms(value.sum() * len(classes), count)
+        return Terms(pair_logistic(chosen, classes, self.scale, self.margin).sum(), count)

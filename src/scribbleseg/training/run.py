@@ -78,6 +78,8 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = False) -> Path:
             trainer = _trainer(config, out, validation is not None)
             loader = training_loader(dataset, config, lambda: trainer.global_step)
             trainer.fit(module, loader, validation, ckpt_path=str(last) if resume else None, weights_only=True)
+    except SystemExit:  # Lightning leaves the process when it is interrupted
+        raise KeyboardInterrupt from None
     except OSError as error:
         raise storage_error(error, out) from None
     except RuntimeError as error:  # torch's own writer reports a full disk like this
