@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from scribbleseg import __version__
+from scribbleseg.atomic import CANNOT_WRITE
 from scribbleseg.errors import ScribblesegError
 
 app = typer.Typer(
@@ -163,7 +163,7 @@ def main() -> None:
         print("scribbleseg: stopped. A training goes on from its last checkpoint with --resume.", file=sys.stderr)
         raise SystemExit(130) from None
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        if error.errno not in CANNOT_WRITE:
             raise
         print(f"scribbleseg: {error.filename or 'disk'}: {error.strerror}: free some space and run again", file=sys.stderr)
         raise SystemExit(2) from None

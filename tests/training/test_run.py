@@ -109,7 +109,27 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
     monkeypatch.undo()
     assert not (tmp_path / "cut" / "model").exists()
     train(config, tmp_path / "cut", resume=True)
+    assert (tmp_path / "cut" / "metrics.csv").read_text() == (tmp_path / "whole" / "metrics.csv").read_text()
     assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
+
+
+def test_a_run_that_died_before_its_first_checkpoint_can_be_started_again(
+    dataset_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(self: SegmentationModule, batch: Any, batch_idx: int) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SegmentationModule, "training_step", die)
+    with pytest.raises(KeyboardInterrupt):
+        train(small(dataset_root), tmp_path / "run")
+    monkeypatch.undo()
+    assert train(small(dataset_root), tmp_path / "run").is_dir()
+
+
+def test_a_setting_the_network_refuses_leaves_no_folder_behind(dataset_root: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="a multiple of 32"):
+        train(small(dataset_root, data={"crop_px": 50}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_resume_refuses_what_it_cannot_continue(dataset_root: Path, tmp_path: Path) -> None:

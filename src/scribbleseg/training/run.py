@@ -15,10 +15,10 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from torch.utils.data import DataLoader, Dataset as TorchDataset
 
-from scribbleseg.atomic import storage_error, write_text
+from scribbleseg.atomic import CANNOT_WRITE, storage_error, write_text
 from scribbleseg.config import RunConfig, dump_config
 from scribbleseg.data.folder import Dataset, check_training_labels, open_dataset
 from scribbleseg.data.loader import evenly, training_loader
@@ -26,6 +26,7 @@ from scribbleseg.errors import ConfigError, StorageError
 from scribbleseg.losses.objective import complete
 from scribbleseg.models.folder import save_model
 from scribbleseg.provenance import provenance
+from scribbleseg.training.history import history_logger
 from scribbleseg.training.module import SegmentationModule
 from scribbleseg.training.progress import ProgressBar
 
@@ -67,20 +68,23 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = False) -> Path:
     dataset = open_dataset(config.data.root)
     check_training_labels(dataset, dataset.stems(config.data.train_split), config.data.labels)
     last = out / "checkpoints" / "last.ckpt"
-    _claim(out, last, config, resume)
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
     torch.manual_seed(config.seed)
     module = SegmentationModule(config, dataset.names)
+    _claim(out, last, config, resume)
     validation = _validation_loader(dataset, config)
     try:
         with _quiet_lightning():
-            trainer = _trainer(config, out, validation is not None)
+            logger = history_logger(out, last if resume else None)
+            trainer = _trainer(config, out, [logger, *_extra_loggers(out)], validation is not None)
             loader = training_loader(dataset, config, lambda: trainer.global_step)
             trainer.fit(module, loader, validation, ckpt_path=str(last) if resume else None, weights_only=True)
     except SystemExit:  # Lightning leaves the process when it is interrupted
         raise KeyboardInterrupt from None
     except OSError as error:
+        if error.errno not in CANNOT_WRITE:
+            raise
         raise storage_error(error, out) from None
     except RuntimeError as error:  # torch's own writer reports a full disk like this
         if "PytorchStreamWriter" in str(error) or "No space left" in str(error):
@@ -98,7 +102,7 @@ def _claim(out: Path, last: Path, config: RunConfig, resume: bool) -> None:
     """Check that the folder may be used, and write down what the run is."""
     if resume and not last.is_file():
         raise ConfigError(out, "a run with checkpoints/last.ckpt", "none", "start it without --resume")
-    if not resume and (out / "config.yaml").is_file():
+    if not resume and (last.is_file() or (out / "model").is_dir()):
         raise ConfigError(out, "an empty or new folder", "a run is in it", "choose another --out, or continue it with --resume")
     if resume:
         before = (out / "config.yaml").read_text(encoding="utf-8")
@@ -121,7 +125,7 @@ def _as_is(item: Any) -> Any:
     return item
 
 
-def _trainer(config: RunConfig, out: Path, validates: bool) -> pl.Trainer:
+def _trainer(config: RunConfig, out: Path, loggers: list[Logger], validates: bool) -> pl.Trainer:
     training = config.training
     every = min(training.val_every, training.max_steps)
     keep = {"dirpath": out / "checkpoints", "enable_version_counter": False, "save_top_k": 1, "auto_insert_metric_name": False}
@@ -141,7 +145,7 @@ def _trainer(config: RunConfig, out: Path, validates: bool) -> pl.Trainer:
         check_val_every_n_epoch=None if validates else 1,
         num_sanity_val_steps=0,
         log_every_n_steps=min(10, training.max_steps),
-        logger=_loggers(out),
+        logger=loggers,
         callbacks=callbacks,
         enable_progress_bar=training.progress_bar,
         enable_model_summary=False,
@@ -164,11 +168,11 @@ def has_bf16() -> bool:
     return bool(cpu and cpu())
 
 
-def _loggers(out: Path) -> list[Logger]:
-    loggers: list[Logger] = [CSVLogger(out, name="", version="")]
+def _extra_loggers(out: Path) -> list[Logger]:
+    """Return TensorBoard's logger where that is installed."""
     with contextlib.suppress(ModuleNotFoundError):
-        loggers.append(TensorBoardLogger(str(out), name="", version="tensorboard"))
-    return loggers
+        return [TensorBoardLogger(str(out), name="", version="tensorboard")]
+    return []
 
 
 @contextlib.contextmanager
