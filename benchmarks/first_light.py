@@ -42,6 +42,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "DFR, gradient into features": {"method": "dfr", "losses": {"dynamic_feature": {"feature_gradient": True}}},
     "DFR, dynamic kernel only": {"method": "dfr", "losses": {"dynamic_feature": {"static": None, "dynamic": {"weight": 1.0}}}},
     "DFR, no regularizer": {"method": "dfr", "losses": {"dynamic_feature": {"weight": 0.0}}},
+    "DFR, pairs within images only": {"method": "dfr", "losses": {"feature_consistency": {"across_images": False}}},
     "DFR, no confident predictions": {"method": "dfr", "losses": {"feature_consistency": {"confident_after": 1.0}}},
 }
 

@@ -149,7 +149,7 @@ METHODS: dict[str, dict[str, dict[str, Any]]] = {
     "static": {
         "partial_cross_entropy": {},
         "dynamic_feature": {
-            "weight": 2.0,
+            "weight": 4.0,
             "start": 0.1,
             "ramp": 0.3,
             "static": {"weight": 1.0},
@@ -158,7 +158,7 @@ METHODS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "dfr": {
         "partial_cross_entropy": {},
-        "dynamic_feature": {"weight": 2.0, "start": 0.1, "ramp": 0.3},
+        "dynamic_feature": {"weight": 4.0, "start": 0.1, "ramp": 0.3},
         "feature_consistency": {"weight": 0.3, "confident_after": 0.3},
     },
 }
