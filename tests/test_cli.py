@@ -111,6 +111,17 @@ def test_predictions_keep_the_names_and_sizes_of_odd_images(cli: Any, settings: 
     assert pixels(tmp_path / "masks" / "a photo.v2.png").shape == (90, 141)
 
 
+def test_masks_never_overwrite_the_images(cli: Any, dataset_root: Path, settings: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert cli("train", "--data", dataset_root, "--out", out, "--config", settings, "--training.max_steps=1")[0] == 0
+    images = dataset_root / "images"
+    before = {p: p.read_bytes() for p in images.iterdir()}
+    code, _, err = cli("predict", "--model", out, "--input", images, "--out", images)
+    assert code == 2
+    assert "another folder" in err
+    assert {p: p.read_bytes() for p in images.iterdir()} == before
+
+
 MISTAKES: dict[str, tuple[Any, tuple[str, ...]]] = {
     "missing scribble": (lambda r: (r / "scribbles" / "image_000.png").unlink(), ("image_000.png", "no such file")),
     "scribble of another size": (

@@ -23,6 +23,10 @@ class ScribblesegError(Exception):
         self.where, self.expected, self.got, self.do = str(where), expected, got, do
         super().__init__(f"{where}\n  expected: {expected}\n  got:      {got}\n  to do:    {do}")
 
+    def __reduce__(self) -> tuple[type[ScribblesegError], tuple[str, str, str, str]]:
+        """Let the error be sent from a worker process as it is."""
+        return type(self), (self.where, self.expected, self.got, self.do)
+
 
 class ConfigError(ScribblesegError):
     """A configuration key or value that the run cannot use."""

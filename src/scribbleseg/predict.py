@@ -92,13 +92,17 @@ def predict_folder(model_folder: Path | str, images: Path | str, out: Path | str
     colour. Files appear whole or not at all.
 
     Raises:
-        DataError: no images, or two of one stem.
+        DataError: no images, two of one stem, or ``out`` is the images' own folder.
         ModelError: the model folder is not whole.
     """
     model = load_model(model_folder)
     model.segmenter.to(pick_device(device))
-    out = Path(out)
-    for path in list_images(Path(images)):
+    images, out = Path(images), Path(out)
+    if out.resolve() == (images if images.is_dir() else images.parent).resolve():
+        raise DataError(
+            out, "another folder than the images'", "the same", "choose another --out: masks are named like the images"
+        )
+    for path in list_images(images):
         rgb = read_rgb(path)
         mask = predict_mask(model, rgb)
         target = out / f"{path.stem}.png"

@@ -181,6 +181,15 @@ def test_bad_labels_are_found_before_the_first_step(dataset_root: Path, tmp_path
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_does_not_decode_is_named_by_any_process(dataset_root: Path, tmp_path: Path, workers: int) -> None:
+    for path in (dataset_root / "images").iterdir():
+        path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(DataError, match=r"image_00\d\.png") as caught:
+        train(small(dataset_root, data={"num_workers": workers}), tmp_path / "run")
+    assert "decodes" in caught.value.expected
+
+
 def test_four_images_can_be_learned_by_heart(tmp_path: Path) -> None:
     root = make_dataset(tmp_path / "data", num_images=8, size=(32, 32))
     config = small(root, training={"max_steps": 250, "lr": 5e-3, "val_every": 250, "ema_decay": 0.9}, model={"dropout": 0.0})

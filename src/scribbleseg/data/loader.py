@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset as TorchDataset, Sampler
+from torch.utils.data import DataLoader, Dataset as TorchDataset, Sampler, get_worker_info
 
 from scribbleseg.config import RunConfig
 from scribbleseg.data.folder import Dataset
 from scribbleseg.data.transforms import resize_longest, training_transforms
+from scribbleseg.errors import ScribblesegError
 from scribbleseg.records import Batch, Sample
 
 
@@ -23,8 +24,12 @@ def load_sample(dataset: Dataset, stem: str, labels: str | None) -> Sample:
     return Sample(stem, image, image, torch.from_numpy(known.astype(np.int64)), torch.ones(size, dtype=torch.bool))
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
-    """Stack samples of one size."""
+def collate(items: Sequence[Sample | ScribblesegError]) -> Batch | ScribblesegError:
+    """Stack samples of one size. An error among them takes the batch's place: torch would lose what it says."""
+    failed = next((item for item in items if isinstance(item, ScribblesegError)), None)
+    if failed is not None:
+        return failed
+    samples = [item for item in items if isinstance(item, Sample)]
     return Batch(
         stems=tuple(s.stem for s in samples),
         image=torch.stack([s.image for s in samples]),
@@ -34,7 +39,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     )
 
 
-class TrainingSamples(TorchDataset[Sample]):
+class TrainingSamples(TorchDataset[Sample | ScribblesegError]):
     """Item n of the run: which image it is and how it is varied depend on (seed, n) alone.
 
     So the order is the same with any number of workers, and a resumed run meets the items it would have met.
@@ -45,7 +50,17 @@ class TrainingSamples(TorchDataset[Sample]):
         self.labels, self.longest_px, self.seed = config.data.labels, config.data.longest_px, config.seed
         self.transforms = training_transforms(config.data)
 
-    def __getitem__(self, n: int) -> Sample:
+    def __getitem__(self, n: int) -> Sample | ScribblesegError:
+        """Return the item; in a worker process an error of ours is returned, for :func:`collate` to hand on."""
+        try:
+            return self.item(n)
+        except ScribblesegError as error:
+            if get_worker_info() is None:
+                raise
+            return error
+
+    def item(self, n: int) -> Sample:
+        """Read and vary the item."""
         epoch, position = divmod(n, len(self.stems))
         order = torch.randperm(len(self.stems), generator=generator_for(self.seed, 1, epoch))
         sample = load_sample(self.dataset, self.stems[int(order[position])], self.labels)
@@ -72,7 +87,9 @@ class _ItemsFrom(Sampler[int]):
         return iter(range(self.first(), self.end))
 
 
-def training_loader(dataset: Dataset, config: RunConfig, steps_done: Callable[[], int]) -> DataLoader[Sample]:
+def training_loader(
+    dataset: Dataset, config: RunConfig, steps_done: Callable[[], int]
+) -> DataLoader[Sample | ScribblesegError]:
     """Return the batches of a run from the step it has reached.
 
     Args:

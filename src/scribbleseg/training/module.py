@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 from scribbleseg import metrics
 from scribbleseg.config import RunConfig
 from scribbleseg.data.loader import generator_for
-from scribbleseg.errors import ConfigError, TrainingError
+from scribbleseg.errors import ConfigError, ScribblesegError, TrainingError
 from scribbleseg.losses import Objective
 from scribbleseg.models.folder import TrainedModel
 from scribbleseg.models.segmenter import Segmenter
@@ -55,7 +55,9 @@ class SegmentationModule(pl.LightningModule):
         return TrainedModel(network.eval(), self.names, data.window_px or data.crop_px, data.longest_px)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Move a batch; Lightning's own way refuses frozen records."""
+        """Move a batch, since Lightning's own way refuses frozen records; raise what a worker could not read."""
+        if isinstance(batch, ScribblesegError):
+            raise batch
         return batch.to(device) if isinstance(batch, Batch) else batch
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
