@@ -55,7 +55,8 @@ class ModelConfig(_Section):
 
     Attributes:
         backbone: a local folder, a hub name, or a mapping with ``model_type`` and that type's own settings
-            (random weights), all read by ``transformers``.
+            (random weights), all read by ``transformers``. The default is a small ResNet without pretraining: it needs
+            no download and learns fast; a pretrained backbone is better wherever one can be had.
         pretrained: load the folder's or hub's weights, not just its architecture.
         decoder: ``upernet``, or the lighter ``fpn``.
         channels: width of the decoder.
@@ -66,11 +67,11 @@ class ModelConfig(_Section):
 
     backbone: str | dict[str, Any] = Field(
         default_factory=lambda: {
-            "model_type": "convnext",
-            "patch_size": 2,
-            "hidden_sizes": [24, 48, 96, 192],
-            "depths": [1, 1, 3, 1],
-            "layer_scale_init_value": 0.0,
+            "model_type": "resnet",
+            "embedding_size": 32,
+            "hidden_sizes": [32, 64, 128, 256],
+            "depths": [2, 2, 2, 2],
+            "layer_type": "basic",
         }
     )
     pretrained: bool = True
@@ -115,7 +116,8 @@ class TrainingConfig(_Section):
     Attributes:
         max_steps: length of the run in optimizer steps.
         batch_size: images per step.
-        lr: AdamW's peak rate; the backbone's is ``backbone_lr_factor`` times that.
+        lr: AdamW's peak rate.
+        backbone_lr_factor: the backbone's rate over ``lr``; None takes 0.1 for pretrained weights and 1 for random ones.
         warmup: share of the run over which the rate rises linearly.
         poly_power: exponent of the decay to zero.
         grad_clip: largest gradient norm.
@@ -129,8 +131,8 @@ class TrainingConfig(_Section):
 
     max_steps: Count = 2000
     batch_size: Count = 8
-    lr: Positive = 5e-4
-    backbone_lr_factor: Positive = 1.0
+    lr: Positive = 1e-3
+    backbone_lr_factor: Positive | None = None
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     warmup: Fraction = 0.05
     poly_power: Positive = 1.0

@@ -15,6 +15,7 @@ import torch
 from scribbleseg.config import RunConfig, load_config, merge, parse_config
 from scribbleseg.errors import ConfigError, DataError, StorageError, TrainingError
 from scribbleseg.evaluate import evaluate, summary
+from scribbleseg.models.backbone import build_backbone
 from scribbleseg.training.module import SegmentationModule
 from scribbleseg.training.run import train
 from tests.fake.datasets import make_dataset
@@ -221,3 +222,21 @@ def dataset_root_opened(root: Path) -> Any:
     from scribbleseg.data.folder import open_dataset
 
     return open_dataset(root)
+
+
+@pytest.mark.parametrize(
+    ("pretrained", "given", "expected"), [(False, {}, 1.0), (True, {}, 0.1), (True, {"backbone_lr_factor": 0.25}, 0.25)]
+)
+def test_the_backbone_has_a_rate_of_its_own(
+    pretrained: bool, given: dict[str, float], expected: float, dataset_root: Path, tmp_path: Path
+) -> None:
+    settings = SMALL["model"]["backbone"]
+    if pretrained:
+        build_backbone(settings, pretrained=False).encoder.save_pretrained(tmp_path / "backbone")  # type: ignore[operator]
+    model = {"backbone": str(tmp_path / "backbone") if pretrained else settings}
+    module = SegmentationModule(small(dataset_root, training=given | {"lr": 0.01}, model=model), ("a", "b", "c"))
+    groups = module.configure_optimizers()["optimizer"].param_groups
+    backbone = {id(p) for p in module.segmenter.backbone.parameters()}
+    rates = {bool(backbone & {id(p) for p in g["params"]}): g["initial_lr"] for g in groups}
+    assert rates == {True: pytest.approx(0.01 * expected), False: pytest.approx(0.01)}
+    assert sum(len(g["params"]) for g in groups) == len(list(module.segmenter.parameters()))

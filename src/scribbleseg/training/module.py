@@ -103,7 +103,8 @@ class SegmentationModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return AdamW (a smaller rate for the backbone, no decay on vectors) with warm-up and poly decay."""
-        training = self.config.training
+        training, model = self.config.training, self.config.model
+        factor = training.backbone_lr_factor or (0.1 if model.pretrained and isinstance(model.backbone, str) else 1.0)
         groups: dict[tuple[bool, bool], list[Tensor]] = {}
         for name, parameter in self.segmenter.named_parameters():
             key = (name.startswith("backbone."), parameter.ndim > 1)
@@ -112,7 +113,7 @@ class SegmentationModule(pl.LightningModule):
             [
                 {
                     "params": parameters,
-                    "lr": training.lr * (training.backbone_lr_factor if in_backbone else 1.0),
+                    "lr": training.lr * (factor if in_backbone else 1.0),
                     "weight_decay": training.weight_decay if is_matrix else 0.0,
                 }
                 for (in_backbone, is_matrix), parameters in groups.items()
