@@ -15,7 +15,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,57 +109,76 @@ def spread(values: Sequence[float]) -> str:
     return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"
 
 
+#: Scores of the main table: heading and how to read it from a result's split.
+COLUMNS: dict[str, Callable[[dict[str, Any]], float]] = {
+    "mIoU": lambda s: s["miou"],
+    "border mIoU (5 px)": lambda s: s["border_miou"],
+    "pixel accuracy": lambda s: s["pixel_accuracy"],
+}
+
+
+def gap_closed(value: float, low: float, high: float) -> str:
+    """Return the share of the gap from partial CE to full supervision that a value closes."""
+    return f"{100 * (value - low) / (high - low):.0f} %" if high - low >= 0.005 else "no gap"
+
+
 def tables(results: list[dict[str, Any]]) -> str:
     """Return the tables of the page as Markdown."""
     lines: list[str] = []
     for name in sorted({r["data"] for r in results}):
         mine = [r for r in results if r["data"] == name]
-        figure, _ = score_of(mine[0]["val"])
-        config, machine = mine[0]["config"], mine[0]["provenance"]["machine"]
-        training = config["training"]
-        seeds = sorted({r["seed"] for r in mine})
-        lines += [
-            f"### {name}",
-            "",
-            f"{training['max_steps']} steps of {training['batch_size']}, crop {config['data']['crop_px']} px of images "
-            f"{config['data']['longest_px']} px long, backbone {config['model']['backbone']}, "
-            f"{config['model']['decoder']} decoder; seeds {', '.join(map(str, seeds))}; "
-            f"{machine['processor']}, {machine['cores']} cores, "
-            f"{machine['threads']} thread(s) a run; commits {', '.join(sorted({r['provenance']['commit'] for r in mine}))}.",
-            "",
-            f"| method | {figure}, test | gap closed | mIoU, test | border mIoU (5 px), test | {figure}, val | minutes |",
-            "|---|---|---|---|---|---|---|",
-        ]
-        by_row = {row: [r for r in mine if r["row"] == row] for row in MAIN}
-
-        def mean(row: str, by_row: dict[str, list[dict[str, Any]]] = by_row) -> float:
-            return statistics.mean(score_of(r["test"])[1] for r in by_row[row])
-
-        whole = bool(by_row["partial CE"]) and bool(by_row["full supervision"])
-        for row, found in by_row.items():
-            if not found:
-                continue
-            closed = "–"
-            if whole:
-                low, high = mean("partial CE"), mean("full supervision")
-                closed = f"{100 * (mean(row) - low) / (high - low):.0f} %"
-            lines.append(
-                f"| {row} | {spread([score_of(r['test'])[1] for r in found])} | {closed} | "
-                f"{spread([r['test']['miou'] for r in found])} | {spread([r['test']['border_miou'] for r in found])} | "
-                f"{spread([score_of(r['val'])[1] for r in found])} | {statistics.mean(r['minutes'] for r in found):.1f} |"
-            )
-        ablated = [row for row in ABLATIONS if any(r["row"] == row for r in mine)]
-        if ablated:
-            lines += ["", f"| variant | {figure}, val | border mIoU, val |", "|---|---|---|"]
-            for row in ["partial CE", "static kernel", "DFR", *ablated]:
-                found = [r for r in mine if r["row"] == row]
-                if found:
-                    lines.append(
-                        f"| {row} | {spread([score_of(r['val'])[1] for r in found])} | "
-                        f"{spread([r['val']['border_miou'] for r in found])} |"
-                    )
-        lines.append("")
+        lines += [f"### {name}", "", protocol(mine), "", *main_table(mine), "", *ablation_table(mine), ""]
     return "\n".join(lines)
+
+
+def protocol(mine: list[dict[str, Any]]) -> str:
+    """Return what all rows share, in a sentence."""
+    config, machine = mine[0]["config"], mine[0]["provenance"]["machine"]
+    training, data, model = config["training"], config["data"], config["model"]
+    return (
+        f"{training['max_steps']} steps of {training['batch_size']}; crops of {data['crop_px']} px from images "
+        f"{data['longest_px']} px long, zoom {data['scale'][0]} to {data['scale'][1]}; backbone {model['backbone']}, "
+        f"{model['decoder']} decoder. Seeds {', '.join(map(str, sorted({r['seed'] for r in mine})))}. {machine['processor']}, "
+        f"{machine['cores']} cores, no GPU, {machine['threads']} thread a run, two runs at a time. "
+        f"Commits {', '.join(sorted({r['provenance']['commit'] for r in mine}))}."
+    )
+
+
+def main_table(mine: list[dict[str, Any]]) -> list[str]:
+    """Return the four methods on val and test, with the share of the gap closed on test."""
+    usual, _ = score_of(mine[0]["val"])
+    columns: dict[str, Callable[[dict[str, Any]], float]] = {usual: lambda s: score_of(s)[1]} | COLUMNS
+    by_row = {row: [r for r in mine if r["row"] == row] for row in MAIN}
+    ends = by_row["partial CE"], by_row["full supervision"]
+    heads = "".join(f" {name}, test | gap closed |" for name in columns)
+    lines = [f"| method | {usual}, val |{heads} minutes |", "|---|---|" + "---|---|" * len(columns) + "---|"]
+    for row, found in by_row.items():
+        if not found:
+            continue
+        cells = [row, spread([score_of(r["val"])[1] for r in found])]
+        for read in columns.values():
+            values = [read(r["test"]) for r in found]
+            low, high = (statistics.mean(read(r["test"]) for r in end) if end else 0.0 for end in ends)
+            cells += [spread(values), gap_closed(statistics.mean(values), low, high) if all(ends) else "–"]
+        cells.append(f"{statistics.mean(r['minutes'] for r in found):.1f}")
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def ablation_table(mine: list[dict[str, Any]]) -> list[str]:
+    """Return the variants on val."""
+    usual, _ = score_of(mine[0]["val"])
+    if not any(r["row"] in ABLATIONS for r in mine):
+        return []
+    columns = {usual: lambda s: score_of(s)[1]} | {k: v for k, v in COLUMNS.items() if k != usual}
+    lines = ["| variant |" + "".join(f" {name}, val |" for name in columns), "|---|" + "---|" * len(columns)]
+    for row in ["partial CE", "static kernel", "DFR", *ABLATIONS]:
+        found = [r for r in mine if r["row"] == row]
+        if found:
+            lines.append(
+                "| " + " | ".join([row, *(spread([read(r["val"]) for r in found]) for read in columns.values())]) + " |"
+            )
+    return lines
 
 
 def write(_: argparse.Namespace) -> None:
