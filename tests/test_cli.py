@@ -115,11 +115,16 @@ def test_masks_never_overwrite_the_images(cli: Any, dataset_root: Path, settings
     out = tmp_path / "run"
     assert cli("train", "--data", dataset_root, "--out", out, "--config", settings, "--training.max_steps=1")[0] == 0
     images = dataset_root / "images"
-    before = {p: p.read_bytes() for p in images.iterdir()}
-    code, _, err = cli("predict", "--model", out, "--input", images, "--out", images)
-    assert code == 2
-    assert "another folder" in err
-    assert {p: p.read_bytes() for p in images.iterdir()} == before
+    before = {p: p.read_bytes() for folder in ("images", "scribbles", "masks") for p in (dataset_root / folder).iterdir()}
+    for place in (images, dataset_root / "scribbles", dataset_root / "masks"):
+        code, _, err = cli("predict", "--model", out, "--input", images, "--out", place)
+        assert code == 2
+        assert "another folder" in err
+    overlays = Path(shutil.copytree(images, tmp_path / "out" / "overlays"))
+    assert cli("predict", "--model", out, "--input", overlays, "--out", tmp_path / "out")[0] == 2
+    kept = [p for folder in ("images", "scribbles", "masks") for p in (dataset_root / folder).iterdir()]
+    assert {p: p.read_bytes() for p in kept} == before
+    assert len(list((tmp_path / "out").rglob("*.*"))) == len(list(images.iterdir()))
 
 
 MISTAKES: dict[str, tuple[Any, tuple[str, ...]]] = {
@@ -224,6 +229,28 @@ def test_a_full_disk_is_said_plainly_and_leaves_no_half_file(
     assert "No space left on device" in err
     assert "Traceback" not in err
     assert not [p for p in (tmp_path / "masks").rglob("*") if p.is_file()]
+
+
+def test_ctrl_c_says_how_to_go_on(
+    cli: Any, dataset_root: Path, settings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("scribbleseg.training.module.SegmentationModule.training_step", stop)
+    code, _, err = cli("train", "--data", dataset_root, "--out", tmp_path / "run", "--config", settings)
+    assert code == 130
+    assert f"scribbleseg train --out {tmp_path / 'run'} --resume" in err
+
+
+def test_print_config_shows_every_setting_and_is_read_back(cli: Any, settings: Path, tmp_path: Path) -> None:
+    code, said, _ = cli("train", "--config", settings, "--print-config", "--seed=9", "--training.precision=32")
+    assert code == 0
+    (tmp_path / "again.yaml").write_text(said)
+    again = cli("train", "--config", tmp_path / "again.yaml", "--print-config")[1]
+    assert again == said
+    assert yaml.safe_load(said)["seed"] == 9
+    assert yaml.safe_load(said)["training"]["precision"] == "32"
 
 
 def test_every_verb_has_help_and_the_list_is_complete() -> None:

@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 from torch import nn
 
-from scribbleseg.errors import DataError
+from scribbleseg.errors import ConfigError, DataError
 from scribbleseg.models.folder import TrainedModel
 from scribbleseg.models.segmenter import Segmenter
 from scribbleseg.palette import blend, class_colours
-from scribbleseg.predict import OVERLAP, list_images, predict_mask, probabilities, window_starts
+from scribbleseg.predict import OVERLAP, list_images, pick_device, predict_mask, probabilities, window_starts
 
 
 class PixelNetwork(Segmenter):
@@ -80,6 +80,22 @@ def test_a_working_size_is_undone_in_the_result(longest: int) -> None:
     assert mask.shape == (60, 90)
     assert (mask[:, :42] == 0).all()
     assert (mask[:, 48:] == 2).all()
+
+
+def test_eight_bit_pictures_are_scaled_and_others_refused() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (40, 50, 3)).astype(np.uint8)
+    expected = probabilities(model(PixelNetwork(), 64), picture / np.float32(255))
+    assert torch.equal(probabilities(model(PixelNetwork(), 64), picture), expected)
+    assert torch.allclose(probabilities(model(PixelNetwork(), 64), picture / 255.0), expected)
+    for wrong in (picture.astype(np.float32), picture[..., 0], picture.astype(np.int32), picture.transpose(2, 0, 1)):
+        with pytest.raises(DataError, match="8-bit or floats"):
+            probabilities(model(PixelNetwork(), 64), wrong)
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99"])
+def test_a_device_that_is_not_here_is_named(name: str) -> None:
+    with pytest.raises(ConfigError, match="a device of this machine"):
+        pick_device(name)
 
 
 def test_a_folder_without_images_and_one_with_a_stem_twice_are_refused(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import html
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,9 @@ from PIL import Image
 
 from scribbleseg.config import METHODS, ModelConfig, dump_config, parse_config
 from scribbleseg.data.folder import open_dataset
+from scribbleseg.data.images import read_index, write_png
 from scribbleseg.errors import ConfigError, DataError
-from scribbleseg.evaluate import score, write_scores
+from scribbleseg.evaluate import fingerprint, score, write_scores
 from scribbleseg.models.folder import TrainedModel, save_model
 from scribbleseg.models.segmenter import Segmenter
 from scribbleseg.report import differences, mark_best, number, pick_cases, report
@@ -84,7 +86,8 @@ def make_run(
             wrong = rng.random(truth.shape) < noise * (1 + stems.index(stem))
             return np.where(wrong, (truth + 1) % len(dataset.names), truth).astype(np.uint8)
 
-        write_scores(folder / "scores_test.json", score(dataset, stems, predict), source=folder.name, data="fake", split="test")
+        known = {"source": folder.name, "data": "fake", "split": "test", "fingerprint": fingerprint(folder, dataset, "test")}
+        write_scores(folder / "scores_test.json", score(dataset, stems, predict), **known)
     return folder
 
 
@@ -214,12 +217,25 @@ def test_command_makes_the_report_again(world):
     assert "titles=[&#39;plain&#39;, &#39;better&#39;]" in two
 
 
-def test_scores_of_other_images_are_refused(world, tmp_path):
+def test_scores_of_other_images_or_masks_are_made_anew(world, tmp_path):
+    run = Path(shutil.copytree(world / "better", tmp_path / "run"))
     data = make_data(tmp_path / "data", stems=2)
-    with pytest.raises(DataError, match="5 images, 2 of them in it"):
-        report([world / "better"], tmp_path / "report.html", data=data)
+    report([run], tmp_path / "report.html", data=data)
+    first = json.loads((run / "scores_test.json").read_text(encoding="utf-8"))
+    assert first["num_images"] == 2
+    mask = data / "masks" / f"{open_dataset(data).stems('test')[0]}.png"
+    write_png(mask, np.zeros_like(read_index(mask)))
+    report([run], tmp_path / "report.html", data=data)
+    second = json.loads((run / "scores_test.json").read_text(encoding="utf-8"))
+    assert second["confusion"] != first["confusion"]
+    written = (run / "scores_test.json").stat().st_mtime_ns
+    report([run], tmp_path / "report.html", data=data)
+    assert (run / "scores_test.json").stat().st_mtime_ns == written, "nothing changed: nothing is scored again"
+
+
+def test_a_run_of_other_classes_is_refused(world, tmp_path):
     data = make_data(tmp_path / "other", {0: "a", 1: "b", 2: "c"})
-    with pytest.raises(DataError, match="delete the file"):
+    with pytest.raises(DataError, match="a model of the data set's classes: a, b, c"):
         report([world / "better"], tmp_path / "report.html", data=data)
     assert not (tmp_path / "report.html").exists()
 

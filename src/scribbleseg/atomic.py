@@ -26,7 +26,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix="writing-", suffix=".part", dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         yield temporary
@@ -48,4 +48,10 @@ def write_text(path: Path, text: str) -> None:
 def storage_error(error: OSError, path: Path) -> StorageError:
     """Return our message for a failed write."""
     reason = error.strerror or str(error)
-    return StorageError(path, "a folder with room that can be written", reason, "free some space or choose another place")
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return StorageError(
+        path,
+        "a disk with room" if full else "a place where a file of this name can be written",
+        reason,
+        "free some space and run again" if full else "choose another place or name",
+    )

@@ -34,9 +34,10 @@ def train(
     config: Annotated[Path | None, typer.Option(help="YAML file with a run's configuration.")] = None,
     labels: Annotated[str | None, typer.Option(help="scribbles, or masks for the fully supervised upper bound.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
+    print_config: Annotated[bool, typer.Option("--print-config", help="Print every setting and stop.")] = False,
 ) -> None:
     """Train a network. Every setting of the configuration is an option too: --seed=1 --training.max_steps=500."""
-    from scribbleseg.config import load_config, merge, parse_overrides
+    from scribbleseg.config import dump_config, load_config, merge, parse_overrides
     from scribbleseg.training.run import train as run
 
     tree = parse_overrides(context.args)
@@ -44,8 +45,15 @@ def train(
     given |= {"labels": labels} if labels else {}
     if config is None and resume and (out / "config.yaml").is_file():
         config = out / "config.yaml"
-    model = run(load_config(config, merge(tree, {"data": given} if given else {})), out, resume=resume)
-    print(f"model: {model}")
+    settings = load_config(config, merge(tree, {"data": given} if given else {}))
+    if print_config:
+        print(dump_config(settings), end="")
+        return
+    try:
+        print(f"model: {run(settings, out, resume=resume)}")
+    except KeyboardInterrupt:
+        print(f"\nscribbleseg: stopped. Go on with: scribbleseg train --out {out} --resume", file=sys.stderr)
+        raise typer.Exit(130) from None
 
 
 @app.command()
@@ -108,7 +116,7 @@ def report(
 def demo(
     out: Annotated[Path, typer.Option(help="New folder for data, runs and report.")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="Of data, weights and order.")] = 0,
-    max_steps: Annotated[int | None, typer.Option(help="Length of each training.")] = None,
+    max_steps: Annotated[int | None, typer.Option(min=1, help="Length of each training.")] = None,
 ) -> None:
     """Make a data set, train with and without the dynamic feature loss, compare: no network, weights or GPU needed."""
     from scribbleseg.demo import demo as run
@@ -159,9 +167,6 @@ def main() -> None:
     except ScribblesegError as error:
         print(f"scribbleseg: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("scribbleseg: stopped. A training goes on from its last checkpoint with --resume.", file=sys.stderr)
-        raise SystemExit(130) from None
     except OSError as error:
         if error.errno not in CANNOT_WRITE:
             raise

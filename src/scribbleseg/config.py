@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from scribbleseg.errors import ConfigError
 
@@ -41,13 +41,27 @@ class DataConfig(_Section):
     labels: Literal["scribbles", "masks"] = "scribbles"
     train_split: str = "train"
     val_split: str = "val"
-    longest_px: Annotated[int, Field(ge=0)] = 0
+    longest_px: Annotated[int, Field(ge=0, le=100_000)] = 0
     crop_px: Annotated[int, Field(ge=32)] = 224
     window_px: Annotated[int, Field(ge=0)] = 0
     scale: tuple[Positive, Positive] = (0.75, 1.5)
     flip: Fraction = 0.5
     colour: Fraction = 0.2
     num_workers: Annotated[int, Field(ge=0)] = 0
+
+    @field_validator("window_px")
+    @classmethod
+    def _whole_windows(cls, window_px: int) -> int:
+        if 0 < window_px < 32:
+            raise ValueError("0, or at least 32")
+        return window_px
+
+    @field_validator("scale")
+    @classmethod
+    def _low_to_high(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        if scale[0] > scale[1]:
+            raise ValueError("the smaller factor first")
+        return scale
 
 
 class ModelConfig(_Section):
@@ -140,7 +154,7 @@ class TrainingConfig(_Section):
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
     val_every: Count = 200
     val_images: Annotated[int, Field(ge=0)] = 0
-    precision: Literal["auto", "32", "bf16"] = "auto"
+    precision: Annotated[Literal["auto", "32", "bf16"], BeforeValidator(lambda v: str(v) if isinstance(v, int) else v)] = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
     progress_bar: bool = True
 
@@ -175,7 +189,7 @@ class RunConfig(_Section):
         losses: changes to the method's losses, by name; a weight of 0 removes one.
     """
 
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     method: Literal["partial_ce", "static", "dfr"] = "dfr"
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
@@ -197,6 +211,18 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         old = result.get(key)
         result[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return result
+
+
+def differing_keys(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Return the dotted keys whose values differ between two trees."""
+    found: list[str] = []
+    for key in [*one, *(k for k in other if k not in one)]:
+        a, b = one.get(key), other.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += differing_keys(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append(f"{prefix}{key}")
+    return found
 
 
 def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
@@ -246,7 +272,9 @@ def load_config(file: Path | None = None, overrides: Mapping[str, Any] | None = 
                 file, "a YAML file with a run's configuration", str(error), "check the path and the text"
             ) from None
         if not isinstance(tree, dict):
-            raise ConfigError(file, "a mapping of keys to values", type(tree).__name__, "start from `scribbleseg config`")
+            raise ConfigError(
+                file, "a mapping of keys to values", type(tree).__name__, "start from `scribbleseg train --print-config`"
+            )
     return parse_config(merge(tree, overrides or {}), file or "configuration")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from scribbleseg.config import RunConfig, parse_config
 from scribbleseg.data.synthetic import make_dataset
 from scribbleseg.errors import ConfigError
-from scribbleseg.evaluate import evaluate, summary, write_scores
+from scribbleseg.evaluate import read_scores
 from scribbleseg.report import report
 from scribbleseg.training.run import train
 
@@ -49,7 +49,7 @@ class DemoResult:
 
 def demo_config(data: Path, method: str, seed: int, max_steps: int | None = None, progress_bar: bool = True) -> RunConfig:
     """Return the configuration of one of the demo's trainings."""
-    training = SETTINGS["training"] | {"progress_bar": progress_bar} | ({"max_steps": max_steps} if max_steps else {})
+    training = SETTINGS["training"] | {"progress_bar": progress_bar} | ({} if max_steps is None else {"max_steps": max_steps})
     tree = SETTINGS | {
         "seed": seed,
         "method": method,
@@ -83,18 +83,16 @@ def demo(
         ConfigError: the folder already holds a demo.
     """
     out = Path(out)
-    if out.exists() and any(out.iterdir()):
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(out, "a new or empty folder", "files are in it", "remove it, or choose another --out")
     data = make_dataset(out / "data", seed=seed)
     say(f"made a data set of textured objects with scribbles: {data}")
-    scores, runs = {}, []
+    runs = []
     for method, title in METHODS.items():
         say(f"training with {title} …")
         run = out / method
         train(demo_config(data, method, seed, max_steps, progress_bar), run)
-        found = evaluate(run, data, split="test")
-        write_scores(run / "scores_test.json", found, source=method, data="textures", split="test")
-        scores[title] = summary(found)
         runs.append(run)
     page = report(runs, out / "report.html", data=data, split="test", titles=list(METHODS.values()))
+    scores = {title: read_scores(run / "scores_test.json") for title, run in zip(METHODS.values(), runs, strict=True)}
     return DemoResult(scores, page)

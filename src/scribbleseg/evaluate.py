@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable
@@ -15,7 +16,7 @@ from scribbleseg.atomic import write_text
 from scribbleseg.data.folder import Dataset, open_dataset
 from scribbleseg.data.images import find_image, read_index
 from scribbleseg.errors import DataError, ScribblesegError
-from scribbleseg.models.folder import load_model
+from scribbleseg.models.folder import CONFIG, PREPROCESSOR, WEIGHTS, load_model
 from scribbleseg.predict import pick_device, predict_mask
 from scribbleseg.provenance import provenance
 from scribbleseg.records import UNLABELLED, Scores
@@ -175,9 +176,24 @@ def _without_nan(tree: Any) -> Any:
     return None if isinstance(tree, float) and math.isnan(tree) else tree
 
 
-def write_scores(path: Path, scores: Scores, *, source: str, data: str, split: str) -> None:
+def fingerprint(model_folder: Path | str, dataset: Dataset, split: str) -> str:
+    """Return a hash of everything scores depend on: weights, configuration, class names, images and masks of the split."""
+    folder = Path(model_folder)
+    folder = folder / "model" if (folder / "model" / WEIGHTS).is_file() else folder
+    digest = hashlib.sha256(repr((dataset.spec.names, dataset.spec.unlabelled, dataset.spec.volume)).encode())
+    paths = [folder / name for name in (WEIGHTS, CONFIG, PREPROCESSOR)]
+    for stem in dataset.stems(split):
+        paths += [dataset.image_path(stem), find_image(dataset.root / str(dataset.spec.masks), stem)]
+    for path in paths:
+        if path.is_file():
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def write_scores(path: Path, scores: Scores, *, source: str, data: str, split: str, fingerprint: str | None = None) -> None:
     """Write the summary as JSON, with what was compared and on what machine."""
-    head = {"source": source, "data": data, "split": split, "provenance": provenance()}
+    head = {"source": source, "data": data, "split": split, "fingerprint": fingerprint, "provenance": provenance()}
     write_text(path, json.dumps(head | summary(scores), indent=1, allow_nan=False) + "\n")
 
 
@@ -200,20 +216,20 @@ def table(tree: dict[str, Any]) -> str:
     """Return a summary as text: one row a class, then the pooled scores."""
 
     def show(value: float | None) -> str:
-        return f"{'–':>9}" if value is None else f"{value:>9.3f}"
+        return f"{'–':>12}" if value is None else f"{value:>12.3f}"
 
     columns = ("iou", "dice", "precision", "recall", "border_iou")
     width = max(map(len, [*tree["classes"], "pixel accuracy"])) + 2
-    lines = [" " * width + "".join(f"{c.replace('_', ' '):>{9 if c != 'border_iou' else 12}}" for c in columns)]
+    lines = [" " * width + "".join(f"{c.replace('_', ' '):>12}" for c in columns)]
     for name, row in tree["classes"].items():
-        lines.append(f"{name:<{width}}" + "".join(show(row[c]) for c in columns[:-1]) + f"   {show(row['border_iou'])}")
+        lines.append(f"{name:<{width}}" + "".join(show(row[c]) for c in columns))
     lines += [
         "",
-        f"mIoU {show(tree['miou'])}   pixel accuracy {show(tree['pixel_accuracy'])}   "
-        f"border mIoU ({tree['border_px']} px) {show(tree['border_miou'])}   images {tree['num_images']}",
+        f"mIoU {show(tree['miou']).strip()}   pixel accuracy {show(tree['pixel_accuracy']).strip()}   "
+        f"border mIoU ({tree['border_px']} px) {show(tree['border_miou']).strip()}   images {tree['num_images']}",
     ]
     if "volume_dice" in tree:
         volume = tree["volume_dice"]
         each = ", ".join(f"{name} {show(value).strip()}" for name, value in list(volume["classes"].items())[1:])
-        lines.append(f"Dice a volume {show(volume['foreground'])}   over {volume['num_volumes']} volumes: {each}")
+        lines.append(f"Dice a volume {show(volume['foreground']).strip()}   over {volume['num_volumes']} volumes: {each}")
     return "\n".join(lines)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from scribbleseg.data.folder import open_dataset
 from scribbleseg.data.images import IMAGE_SUFFIXES, read_rgb, write_png
-from scribbleseg.errors import DataError
+from scribbleseg.errors import ConfigError, DataError
 from scribbleseg.models.folder import TrainedModel, load_model
 from scribbleseg.palette import blend
 
@@ -32,11 +33,12 @@ def window_starts(length: int, window: int) -> list[int]:
 
 @torch.inference_mode()
 def probabilities(model: TrainedModel, rgb: np.ndarray) -> Tensor:
-    """Return class probabilities (C, H, W) of one image (H, W, 3) in [0, 1].
+    """Return class probabilities (C, H, W) of one image (H, W, 3), 8-bit or floats in [0, 1].
 
     An image larger than the window is covered by overlapping windows whose probabilities are averaged with a smooth
     weight that falls towards the window's border.
     """
+    rgb = _as_rgb(rgb)
     network = model.segmenter
     device = network.mean.device
     full = torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))[None].to(device)
@@ -55,6 +57,16 @@ def probabilities(model: TrainedModel, rgb: np.ndarray) -> Tensor:
     if probs.shape[-2:] != (height, width):
         probs = F.interpolate(probs, (height, width), mode="bilinear", align_corners=False)
     return probs[0]
+
+
+def _as_rgb(rgb: np.ndarray) -> np.ndarray:
+    """Return float32 (H, W, 3) in [0, 1]; 8-bit pictures are scaled."""
+    if rgb.dtype == np.uint8:
+        rgb = rgb / np.float32(255)
+    if rgb.ndim != 3 or rgb.shape[-1] != 3 or rgb.dtype.kind != "f" or rgb.min(initial=0) < -0.01 or rgb.max(initial=0) > 1.01:
+        got = f"{rgb.dtype} of shape {rgb.shape} from {rgb.min(initial=0)} to {rgb.max(initial=0)}"
+        raise DataError("image", "(H, W, 3), 8-bit or floats in [0, 1]", got, "convert it first; read_rgb does for files")
+    return rgb.astype(np.float32, copy=False)
 
 
 def _windowed(run: Callable[[Tensor], Tensor], image: Tensor, tops: list[int], lefts: list[int], window: int) -> Tensor:
@@ -98,10 +110,7 @@ def predict_folder(model_folder: Path | str, images: Path | str, out: Path | str
     model = load_model(model_folder)
     model.segmenter.to(pick_device(device))
     images, out = Path(images), Path(out)
-    if out.resolve() == (images if images.is_dir() else images.parent).resolve():
-        raise DataError(
-            out, "another folder than the images'", "the same", "choose another --out: masks are named like the images"
-        )
+    _refuse_to_overwrite(out, images if images.is_dir() else images.parent)
     for path in list_images(images):
         rgb = read_rgb(path)
         mask = predict_mask(model, rgb)
@@ -109,6 +118,18 @@ def predict_folder(model_folder: Path | str, images: Path | str, out: Path | str
         write_png(out / "overlays" / f"{path.stem}.png", blend(rgb, mask))
         write_png(target, mask)
         yield target
+
+
+def _refuse_to_overwrite(out: Path, images: Path) -> None:
+    """Masks are named like the images: they must not land on images, nor on anybody's labels."""
+    precious = [images]
+    if (out.parent / "dataset.yaml").is_file():
+        spec = open_dataset(out.parent).spec
+        precious += [out.parent / folder for folder in (spec.images, spec.scribbles, spec.masks) if folder]
+    for place in (out, out / "overlays"):
+        for kept in precious:
+            if place.resolve() == kept.resolve():
+                raise DataError(place, "another folder than that of images or labels", "the same", "choose another --out")
 
 
 def list_images(place: Path) -> list[Path]:
@@ -119,7 +140,11 @@ def list_images(place: Path) -> list[Path]:
     """
     if place.is_file():
         return [place]
-    found = sorted(p for p in place.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES) if place.is_dir() else []
+    found = (
+        sorted(p for p in place.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file() and p.name[0] != ".")
+        if place.is_dir()
+        else []
+    )
     if not found:
         got = "no such folder" if not place.is_dir() else "none"
         raise DataError(place, f"images ({', '.join(IMAGE_SUFFIXES)})", got, "check the path")
@@ -131,7 +156,19 @@ def list_images(place: Path) -> list[Path]:
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the named device, or the best one here for ``auto``."""
+    """Return the named device, or the best one here for ``auto``.
+
+    Raises:
+        ConfigError: no such device, or not on this machine.
+    """
     if name != "auto":
-        return torch.device(name)
+        try:
+            device = torch.device(name)
+            torch.empty(1, device=device)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigError(
+                "--device", "auto, or a device of this machine", f"{name}: {reason}", "see `scribbleseg doctor`"
+            ) from None
+        return device
     return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")

@@ -21,7 +21,7 @@ from scribbleseg.config import RunConfig, load_config
 from scribbleseg.data.folder import Dataset, open_dataset
 from scribbleseg.data.loader import evenly
 from scribbleseg.errors import ConfigError, DataError
-from scribbleseg.evaluate import evaluate, read_scores, write_scores
+from scribbleseg.evaluate import evaluate, fingerprint, read_scores, write_scores
 from scribbleseg.models.folder import load_model
 from scribbleseg.palette import hex_colours
 from scribbleseg.predict import pick_device, predict_mask
@@ -172,20 +172,16 @@ def _read_run_json(path: Path) -> Mapping[str, Any]:
 
 
 def _scores(folder: Path, dataset: Dataset, split: str, device: str) -> Mapping[str, Any]:
-    path = folder / f"scores_{split}.json"
-    if not path.is_file():
-        found = evaluate(folder, dataset.root, split=split, device=device)
-        write_scores(path, found, source=folder.resolve().name, data=dataset.root.resolve().name, split=split)
-    scores = read_scores(path)
-    mend = "delete the file: the report then scores the run anew"
-    if tuple(scores.get("classes", ())) != dataset.names:
-        got = ", ".join(scores.get("classes", ())) or "none"
-        raise DataError(path, f"scores of the classes {', '.join(dataset.names)}", got, mend)
-    here, there = set(dataset.stems(split)), {image["stem"] for image in scores["per_image"]}
-    if here != there:
-        got = f"{len(there)} images, {len(here & there)} of them in it"
-        raise DataError(path, f"scores of the {len(here)} images of the split '{split}'", got, mend)
-    return scores
+    """Return the run's scores: those on disk if they are of this very model, split and masks, else new ones."""
+    path, now = folder / f"scores_{split}.json", fingerprint(folder, dataset, split)
+    if path.is_file():
+        scores = read_scores(path)
+        if scores.get("fingerprint") == now:
+            return scores
+    found = evaluate(folder, dataset.root, split=split, device=device)
+    names = {"source": folder.resolve().name, "data": dataset.root.resolve().name}
+    write_scores(path, found, **names, split=split, fingerprint=now)
+    return read_scores(path)
 
 
 def pick_cases(per_image: Sequence[Mapping[str, Any]], num_cases: int) -> tuple[list[str], list[str]]:
@@ -236,8 +232,6 @@ def caveats(runs: Sequence[Run], split: str) -> list[str]:
     first, notes = runs[0].scores, []
     if split in {run.config.data.train_split for run in runs}:
         notes.append(f"The split “{split}” was trained on: its scores say nothing about new images.")
-    elif split in {run.config.data.val_split for run in runs}:
-        notes.append(f"The split “{split}” also chose the checkpoints, so its scores are somewhat too high.")
     if first["num_images"] < 20:
         notes.append(f"{first['num_images']} images are few: on other images of the same kind the numbers may well differ.")
     if len(runs) > 1:

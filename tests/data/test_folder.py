@@ -204,25 +204,44 @@ class TestLabels:
             assert set(np.unique(np.asarray(stored)).tolist()) == {0, 1, 2, 3, 4}
         np.testing.assert_array_equal(as_4.labels("image_000", "scribbles"), as_255.labels("image_000", "scribbles"))
 
-    def test_zero_can_mean_unlabelled(self, dataset_root):
+    def test_a_value_cannot_be_a_class_and_mean_unlabelled(self, dataset_root):
         change(dataset_root, unlabelled=0)
-        labels = np.zeros((48, 64), np.uint8)
-        labels[3], labels[5] = 1, 2
-        write_png(dataset_root / "scribbles" / "image_000.png", labels)
-        read = open_dataset(dataset_root).labels("image_000", "scribbles")
-        np.testing.assert_array_equal(read, np.where(labels == 0, 255, labels))
+        with pytest.raises(DataError, match="unlabelled: 0 is also the id of a class"):
+            open_dataset(dataset_root)
 
-    def test_masks_keep_the_class_that_scribbles_use_for_unlabelled(self, dataset_root):
-        before = open_dataset(dataset_root).labels("image_000", "masks")
-        assert (before == 0).any()
-        change(dataset_root, unlabelled=0)
-        np.testing.assert_array_equal(open_dataset(dataset_root).labels("image_000", "masks"), before)
+    def test_masks_use_the_same_value_for_what_is_not_known(self, tmp_path):
+        root = make_dataset(tmp_path / "data", num_classes=4, unlabelled=4)
+        mask = np.full((48, 64), 1, np.uint8)
+        mask[:5] = 4
+        write_png(root / "masks" / "image_000.png", mask)
+        read = open_dataset(root).labels("image_000", "masks")
+        np.testing.assert_array_equal(read, np.where(mask == 4, 255, mask))
 
     def test_the_stored_unlabelled_value_is_in_the_message(self, tmp_path):
         root = make_dataset(tmp_path / "data", num_classes=4, unlabelled=4)
         write_png(root / "scribbles" / "image_000.png", np.full((48, 64), 5, np.uint8))
         with pytest.raises(DataError, match=r"class ids 0 background, .*; 4 where nobody drew\n.*id 5"):
             open_dataset(root).labels("image_000", "scribbles")
+
+
+class TestSplitLists:
+    def test_a_byte_order_mark_and_windows_line_ends_are_no_part_of_a_stem(self, dataset_root):
+        write = (dataset_root / "splits" / "train.txt").write_bytes
+        write("image_000\r\nimage_001\r\n".encode("utf-8-sig"))
+        assert open_dataset(dataset_root).stems("train") == ("image_000", "image_001")
+
+    def test_a_stem_twice_is_refused(self, dataset_root):
+        (dataset_root / "splits" / "train.txt").write_text("image_000\nimage_001\nimage_000\n")
+        with pytest.raises(DataError, match="'image_000' twice"):
+            open_dataset(dataset_root).stems("train")
+
+    def test_a_name_with_suffix_is_explained(self, dataset_root):
+        with pytest.raises(DataError, match="names without suffix"):
+            open_dataset(dataset_root).image_path("image_000.png")
+
+    def test_a_name_too_long_for_any_disk_is_no_file(self, dataset_root):
+        with pytest.raises(DataError, match="no such file"):
+            open_dataset(dataset_root).image_path("x" * 300)
 
 
 class TestTrainingLabels:

@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from scribbleseg.data.images import MAX_PIXELS, find_image, read_index, read_rgb, write_png
+from scribbleseg.data.images import MAX_PIXELS, find_image, image_size, read_index, read_rgb, upright, write_png
 from scribbleseg.errors import DataError, StorageError
 
 
@@ -217,7 +217,8 @@ class TestBrokenFiles:
     def test_other_content(self, tmp_path, read, suffix, content):
         path = tmp_path / f"a{suffix}"
         path.write_bytes(content)
-        with pytest.raises(DataError, match="that decodes") as error:
+        refused_anyway = read is read_index and suffix == ".jpg"
+        with pytest.raises(DataError, match="JPEG" if refused_anyway else "that decodes") as error:
             read(path)
         assert str(path) in str(error.value)
 
@@ -233,7 +234,8 @@ class TestBrokenFiles:
         else:
             Image.fromarray(noise).save(path)
         path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-        with pytest.raises(DataError, match="re-export the file"):
+        refused_anyway = read is read_index and suffix == ".jpg"
+        with pytest.raises(DataError, match="export label ids as PNG" if refused_anyway else "re-export the file"):
             read(path)
 
     @pytest.mark.parametrize(("suffix", "write"), [(".png", huge_png), (".tif", huge_tiff)])
@@ -305,5 +307,45 @@ class TestWritePng:
 
     def test_a_place_that_is_no_folder(self, tmp_path):
         (tmp_path / "file").touch()
-        with pytest.raises(StorageError, match="a folder with room that can be written"):
+        with pytest.raises(StorageError, match="a place where a file of this name can be written"):
             write_png(tmp_path / "file" / "a.png", gradient(np.uint8))
+
+
+class TestTiffAndJpeg:
+    """Files that open without an error and would be read wrongly."""
+
+    def test_white_is_zero(self, tmp_path):
+        grey = np.arange(200, dtype=np.uint8).reshape(10, 20)
+        tifffile.imwrite(tmp_path / "a.tif", 255 - grey, photometric="miniswhite")
+        np.testing.assert_allclose(read_rgb(tmp_path / "a.tif")[..., 0], grey / 255, atol=1e-6)
+
+    @pytest.mark.parametrize("kind", ["cielab", "separated", "palette"])
+    def test_colours_of_another_kind_are_refused(self, tmp_path, kind):
+        shape = {"cielab": (8, 9, 3), "separated": (8, 9, 4), "palette": (8, 9)}[kind]
+        extra = {"colormap": np.zeros((3, 256), np.uint16)} if kind == "palette" else {}
+        tifffile.imwrite(tmp_path / "a.tif", np.zeros(shape, np.uint8), photometric=kind, **extra)
+        with pytest.raises(DataError, match="save the picture as RGB"):
+            read_rgb(tmp_path / "a.tif")
+
+    def test_a_stack_is_refused(self, tmp_path):
+        tifffile.imwrite(tmp_path / "a.tif", np.zeros((5, 8, 9), np.uint8), photometric="minisblack")
+        with pytest.raises(DataError, match="a stack of 5"):
+            read_rgb(tmp_path / "a.tif")
+
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    def test_tiff_orientation_is_undone_as_pillow_undoes_exif(self, tmp_path, orientation):
+        stored = np.random.default_rng(0).integers(0, 255, (8, 12, 3)).astype(np.uint8)
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.fromarray(stored).save(tmp_path / "a.png", exif=exif)
+        expected = read_rgb(tmp_path / "a.png")
+        np.testing.assert_allclose(upright(stored, orientation) / np.float32(255), expected, atol=1e-6)
+        tifffile.imwrite(tmp_path / "a.tif", stored, photometric="rgb", extratags=[(274, 3, 1, orientation, True)])
+        np.testing.assert_allclose(read_rgb(tmp_path / "a.tif"), expected, atol=1e-6)
+        for suffix in ("png", "tif"):
+            assert image_size(tmp_path / f"a.{suffix}") == expected.shape[:2]
+
+    def test_labels_in_jpeg_are_refused(self, tmp_path):
+        Image.fromarray(np.zeros((8, 9), np.uint8)).save(tmp_path / "a.jpg")
+        with pytest.raises(DataError, match="JPEG, which invents new ones"):
+            read_index(tmp_path / "a.jpg")

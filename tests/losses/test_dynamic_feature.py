@@ -6,6 +6,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from torch import Tensor
+from torch.nn import functional as F
 
 from scribbleseg.losses import DynamicFeatureLoss, Kernel
 from scribbleseg.losses.dynamic_feature import DYNAMIC, STATIC
@@ -249,3 +250,20 @@ def test_half_precision_logits_and_features_give_float32(dtype):
 def test_impossible_kernels_are_refused(numbers):
     with pytest.raises(ValidationError, match=next(iter(numbers))):
         Kernel(**numbers)
+
+
+def test_a_refined_grid_is_the_loss_of_the_enlarged_scores():
+    torch.manual_seed(0)
+    logits, features = torch.randn(1, 3, 6, 5).double(), F.normalize(torch.randn(1, 4, 6, 5).double(), dim=1)
+    rgb, valid = torch.rand(1, 3, 24, 20), torch.ones(1, 24, 20, dtype=torch.bool)
+    large = F.interpolate(logits, scale_factor=2, mode="bilinear", align_corners=False)
+    z = F.normalize(F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=False), dim=1)
+    refined = DynamicFeatureLoss(refine=2)(logits, rgb=rgb, features=features, valid=valid)
+    assert float(refined) == pytest.approx(float(DynamicFeatureLoss()(large, rgb=rgb, features=z, valid=valid)))
+    assert float(refined) != pytest.approx(float(DynamicFeatureLoss()(logits, rgb=rgb, features=features, valid=valid)))
+
+
+def test_colours_on_the_wrong_scale_are_refused():
+    data = {"features": torch.randn(1, 4, 6, 5), "valid": torch.ones(1, 6, 5, dtype=torch.bool)}
+    with pytest.raises(ValueError, match=r"rgb in \[0, 1\]"):
+        DynamicFeatureLoss()(torch.randn(1, 3, 6, 5), rgb=torch.full((1, 3, 6, 5), 255.0), **data)

@@ -200,6 +200,7 @@ class TestNumbers:
             "static": STATIC.model_dump() | {"radius": 3},
             "dynamic": DYNAMIC.model_dump(),
             "relaxation": "bilinear",
+            "refine": 1,
             "feature_gradient": False,
         }
         assert set(terms["feature_consistency"].numbers()) == {

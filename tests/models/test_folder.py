@@ -160,5 +160,5 @@ class TestErrors:
 
     def test_a_place_that_cannot_be_written(self, tmp_path):
         (tmp_path / "file").touch()
-        with pytest.raises(StorageError, match="a folder with room"):
+        with pytest.raises(StorageError, match="a place where a file"):
             save_model(tmp_path / "file" / "model", trained())

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from scribbleseg.config import RunConfig, load_config, merge, parse_config
+from scribbleseg.data.images import write_png
 from scribbleseg.errors import ConfigError, DataError, StorageError, TrainingError
 from scribbleseg.evaluate import evaluate, summary
 from scribbleseg.models.backbone import build_backbone
@@ -114,6 +115,57 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
     assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
 
 
+def test_a_run_killed_during_a_validation_does_that_validation_again(
+    dataset_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(small(dataset_root), tmp_path / "whole")
+    check = SegmentationModule.validation_step
+
+    def die(self: SegmentationModule, *words: Any) -> None:
+        if self.global_step == 4:
+            raise RuntimeError("killed")
+        check(self, *words)
+
+    monkeypatch.setattr(SegmentationModule, "validation_step", die)
+    with pytest.raises(RuntimeError, match="killed"):
+        train(small(dataset_root), tmp_path / "cut")
+    monkeypatch.undo()
+    train(small(dataset_root), tmp_path / "cut", resume=True)
+    for name in ("metrics.csv", "model/model.safetensors", "best/model.safetensors"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_full_disk_leaves_the_last_whole_checkpoint(
+    dataset_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = torch.save
+    written: list[Any] = []
+
+    def fill_up(state: Any, place: Any, *words: Any, **more: Any) -> None:
+        if len(written) == 2:  # best and last of the first validation
+            Path(place).write_bytes(b"a stump")
+            raise OSError(28, "No space left on device")
+        written.append(place)
+        save(state, place, *words, **more)
+
+    monkeypatch.setattr(torch, "save", fill_up)
+    with pytest.raises(StorageError, match="free some space and run again"):
+        train(small(dataset_root), tmp_path / "run")
+    monkeypatch.undo()
+    assert not list((tmp_path / "run").rglob("*.part"))
+    train(small(dataset_root), tmp_path / "run", resume=True)
+    train(small(dataset_root), tmp_path / "whole")
+    assert weights(tmp_path / "run") == weights(tmp_path / "whole")
+
+
+def test_a_damaged_checkpoint_is_named(dataset_root: Path, tmp_path: Path) -> None:
+    train(small(dataset_root), tmp_path / "run")
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:500])
+    with pytest.raises(TrainingError, match=r"last\.ckpt"):
+        train(small(dataset_root), tmp_path / "run", resume=True)
+
+
 def test_a_run_that_died_before_its_first_checkpoint_can_be_started_again(
     dataset_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,7 +191,7 @@ def test_resume_refuses_what_it_cannot_continue(dataset_root: Path, tmp_path: Pa
     train(small(dataset_root), tmp_path / "run")
     with pytest.raises(ConfigError, match="a run is in it"):
         train(small(dataset_root), tmp_path / "run")
-    with pytest.raises(ConfigError, match="same settings"):
+    with pytest.raises(ConfigError, match="another seed"):
         train(small(dataset_root, seed=9), tmp_path / "run", resume=True)
 
 
@@ -172,7 +224,22 @@ def test_full_disk_ends_with_a_word_and_without_a_model(
     with pytest.raises(StorageError, match="No space left on device"):
         train(small(dataset_root), tmp_path / "run")
     assert not list((tmp_path / "run" / "model").glob("*.safetensors"))
-    assert not list((tmp_path / "run" / "model").glob(".*"))
+    assert not list((tmp_path / "run").rglob("*.part"))
+
+
+@pytest.mark.parametrize("folder", ["scribbles", "masks"])
+def test_labels_of_another_size_are_found_before_the_first_step(folder: str, tmp_path: Path) -> None:
+    root = make_dataset(tmp_path / "data", num_images=8)
+    stem = "image_003" if folder == "scribbles" else "image_005"  # in train, in val
+    write_png(root / folder / f"{stem}.png", np.full((10, 12), 1, np.uint8))
+    with pytest.raises(DataError, match=f"{folder}/{stem}"):
+        train(small(root), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_misspelt_validation_split_is_named(dataset_root: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="did you mean 'val'"):
+        train(small(dataset_root, data={"val_split": "vall"}), tmp_path / "run")
 
 
 def test_bad_labels_are_found_before_the_first_step(dataset_root: Path, tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from scribbleseg.data.images import find_image, read_index, read_rgb
+from scribbleseg.data.images import find_image, image_size, read_index, read_rgb
 from scribbleseg.errors import ConfigError, DataError, nearest
 from scribbleseg.records import UNLABELLED
 
@@ -49,6 +49,14 @@ class DatasetSpec(BaseModel):
             raise ValueError("two classes have the same name")
         return names
 
+    @model_validator(mode="after")
+    def _unlabelled_is_no_class(self) -> DatasetSpec:
+        if self.unlabelled in self.names:
+            raise ValueError(
+                f"unlabelled: {self.unlabelled} is also the id of a class; no stroke of it could be told from none"
+            )
+        return self
+
     @field_validator("volume")
     @classmethod
     def _one_group(cls, volume: str | None) -> str | None:
@@ -81,13 +89,16 @@ class Dataset:
             )
         path = self.root / self.spec.splits[split]
         try:
-            stems = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+            stems = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(path, "a list of stems, one a line", str(error), "write the list") from None
         if not stems or any(".." in Path(s).parts or Path(s).is_absolute() for s in stems):
             raise DataError(
                 path, "stems inside the image folder, at least one", "an empty list or a path outside", "mend the list"
             )
+        twice = next((s for k, s in enumerate(stems) if s in stems[:k]), None) if len(set(stems)) < len(stems) else None
+        if twice is not None:
+            raise DataError(path, "every stem once", f"'{twice}' twice", "take the second one out")
         return stems
 
     def image_path(self, stem: str) -> Path:
@@ -133,7 +144,7 @@ class Dataset:
                 f"{labels.shape[1]} × {labels.shape[0]}",
                 "re-export the labels at the image's size",
             )
-        if self.spec.unlabelled != UNLABELLED and kind == "scribbles":
+        if self.spec.unlabelled != UNLABELLED:
             labels = np.where(labels == self.spec.unlabelled, UNLABELLED, labels).astype(np.uint8)
         strange = set(np.unique(labels).tolist()) - set(self.spec.names) - {UNLABELLED}
         if strange:
@@ -189,7 +200,8 @@ def check_training_labels(dataset: Dataset, stems: Sequence[str], kind: str) -> 
     """
     counts = np.zeros(256, dtype=np.int64)
     for stem in stems:
-        counts += np.bincount(dataset.labels(stem, kind).ravel(), minlength=256)
+        labels = dataset.labels(stem, kind, image_size(dataset.image_path(stem)))
+        counts += np.bincount(labels.ravel(), minlength=256)
     per_class = counts[: len(dataset.names)]
     present = [dataset.names[c] for c in np.flatnonzero(per_class)]
     if len(present) < 2:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from scribbleseg.atomic import atomic_path
 from scribbleseg.errors import DataError
@@ -27,10 +27,18 @@ def find_image(folder: Path, stem: str) -> Path:
     Raises:
         DataError: none, or more than one.
     """
-    found = [p for p in (folder / f"{stem}{e}" for s in IMAGE_SUFFIXES for e in (s, s.upper())) if p.is_file()]
+    found: list[Path] = []
+    for suffix in IMAGE_SUFFIXES:
+        for written in (suffix, suffix.upper(), suffix.capitalize()):
+            path = folder / f"{stem}{written}"
+            with contextlib.suppress(OSError):  # a name too long for the disk is no file
+                if path.is_file() and not any(path.samefile(other) for other in found):
+                    found.append(path)
     if len(found) == 1:
         return found[0]
     got = "no such file" if not found else ", ".join(p.name for p in found)
+    if Path(stem).suffix.lower() in IMAGE_SUFFIXES:
+        got += "; split lists hold names without suffix"
     raise DataError(folder / stem, f"one file ending in {', '.join(IMAGE_SUFFIXES)}", got, "add it, or mend the split list")
 
 
@@ -59,9 +67,19 @@ def _decode(path: Path) -> np.ndarray:
             page = tiff.pages[0]
             if page.imagewidth * page.imagelength > MAX_PIXELS:
                 raise Image.DecompressionBombError
+            if len(tiff.pages) > 1 and tiff.pages[1].shape == page.shape:
+                raise DataError(
+                    path, "one picture a file", f"a stack of {len(tiff.pages)}", "save its pages as files of their own"
+                )
+            kind = page.photometric.name
+            if kind not in ("MINISBLACK", "MINISWHITE", "RGB", "YCBCR"):
+                raise DataError(path, "a grey or RGB TIFF", kind, "save the picture as RGB")
             array = np.asarray(page.asarray())
+            orientation = int(page.tags["Orientation"].value) if "Orientation" in page.tags else 1
+        if kind == "MINISWHITE":
+            array = (np.iinfo(array.dtype).max - array) if array.dtype.kind == "u" else 1 - array
         planar = array.ndim == 3 and array.shape[0] in (3, 4) and array.shape[-1] not in (3, 4)
-        return np.moveaxis(array, 0, -1) if planar else array
+        return upright(np.moveaxis(array, 0, -1) if planar else array, orientation)
     with Image.open(path) as picture:
         turned = ImageOps.exif_transpose(picture)
         if turned.mode in ("P", "PA", "LA"):
@@ -69,6 +87,36 @@ def _decode(path: Path) -> np.ndarray:
         if turned.mode not in ("L", "RGB", "I", "F") and not turned.mode.startswith("I;16"):
             turned = turned.convert("RGB")
         return np.asarray(turned)
+
+
+def upright(array: np.ndarray, orientation: int) -> np.ndarray:
+    """Undo a TIFF or EXIF orientation (1 to 8), which counts from the stored picture's top left."""
+    if orientation in (5, 6, 7, 8):
+        array = array.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    return array
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Return (height, width) as :func:`read_rgb` would give it, from the file's header alone.
+
+    Raises:
+        DataError: missing or not an image.
+    """
+    with _reading(path, "an image", "add the file, or mend the split list"):
+        if path.suffix.lower() in (".tif", ".tiff"):
+            with tifffile.TiffFile(path) as tiff:
+                page = tiff.pages[0]
+                size = (int(page.imagelength), int(page.imagewidth))
+                orientation = int(page.tags["Orientation"].value) if "Orientation" in page.tags else 1
+        else:
+            with Image.open(path) as picture:
+                size = (picture.height, picture.width)
+                orientation = int(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    return (size[1], size[0]) if orientation in (5, 6, 7, 8) else size
 
 
 def read_rgb(path: Path) -> np.ndarray:
@@ -106,6 +154,8 @@ def read_index(path: Path) -> np.ndarray:
     Raises:
         DataError: missing, undecodable, or not one channel of small integers.
     """
+    if path.suffix.lower() in (".jpg", ".jpeg"):
+        raise DataError(path, "a format that keeps values, as PNG", "JPEG, which invents new ones", "export label ids as PNG")
     with _reading(path, "a label file", "draw it, or take the stem off the split list"):
         if path.suffix.lower() in (".tif", ".tiff"):
             array = _decode(path)

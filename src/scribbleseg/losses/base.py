@@ -50,6 +50,8 @@ class Loss(nn.Module):
         missing = [name for name in self.needs if given[name] is None]
         if missing:
             raise TypeError(f"{type(self).__name__} needs {', '.join(sorted(missing))}: pass it by keyword")
+        if "rgb" in self.needs and rgb is not None and float(rgb.detach().amax()) > 1.01:
+            raise ValueError(f"{type(self).__name__} needs rgb in [0, 1], got values up to {float(rgb.detach().amax()):g}")
         return self.terms(logits, **{name: given[name] for name in self.needs}).mean
 
 

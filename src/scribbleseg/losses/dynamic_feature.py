@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from jaxtyping import Bool, Float
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, cat
+from torch.nn import functional as F
 
 from scribbleseg.losses.base import Loss, at_grid, at_least_float32
 from scribbleseg.ops.windowed import windowed_energy
@@ -80,6 +81,8 @@ class DynamicFeatureLoss(Loss):
         static: kernel without deep features, or None.
         dynamic: kernel with deep features, or None.
         relaxation: the pair term, ``bilinear`` (1 − p·q) or ``quadratic`` (½‖p − q‖²).
+        refine: compute the energy on a grid so many times finer than the logits' (bilinear). Widths and radii count
+            that grid's cells.
         feature_gradient: let the gradient of this loss flow into the features. With a free kernel the energy can be
             lowered by pushing all features apart, so False is the default; docs/results.md has the measurement.
 
@@ -97,9 +100,11 @@ class DynamicFeatureLoss(Loss):
         static: Kernel | None = STATIC,
         dynamic: Kernel | None = DYNAMIC,
         relaxation: Literal["bilinear", "quadratic"] = "bilinear",
+        refine: Annotated[int, Field(ge=1)] = 1,
         feature_gradient: bool = False,
     ) -> None:
         super().__init__()
+        self.refine = refine
         self.relaxation = relaxation
         self.kernels = tuple(k for k in (static, dynamic) if k is not None and k.weight > 0)
         self.feature_gradient = feature_gradient
@@ -113,11 +118,14 @@ class DynamicFeatureLoss(Loss):
         valid: Bool[Tensor, "B H W"],
     ) -> Terms:
         """Return the sum and the count; arguments as in :meth:`Loss.forward`."""
-        probs = at_least_float32(logits).softmax(1)
+        logits, z = at_least_float32(logits), at_least_float32(features).to(at_least_float32(logits).dtype)
+        if self.refine > 1:
+            logits = F.interpolate(logits, scale_factor=self.refine, mode="bilinear", align_corners=False)
+            z = F.normalize(F.interpolate(z, scale_factor=self.refine, mode="bilinear", align_corners=False), dim=1)
+        probs = logits.softmax(1)
         rgb_, _, valid_ = at_grid(probs, rgb=rgb, valid=valid)
         assert rgb_ is not None
         assert valid_ is not None
-        z = at_least_float32(features).to(probs.dtype)
         z = z if self.feature_gradient else z.detach()
         total = probs.sum() * 0.0
         for kernel in self.kernels:

@@ -105,7 +105,7 @@ def build_backbone(source: str | Mapping[str, Any], *, pretrained: bool) -> Back
         try:
             encoder = cls(config)
             _spread(encoder)
-        except (ValueError, TypeError, KeyError, ZeroDivisionError, RuntimeError) as error:
+        except Exception as error:  # each type raises what it likes, a missing optional package included
             raise ModelError(
                 source, f"settings of a {config.model_type} backbone", _first_line(error), "correct them"
             ) from None
@@ -146,7 +146,7 @@ def _read_config(source: str | Mapping[str, Any]) -> Any:
             raise ModelError(path, "the backbone's configuration", _first_line(error), "copy the whole folder") from None
     else:
         settings = dict(source)
-    kind = settings.pop("model_type", None)
+    kind = settings.pop("model_type", None) if isinstance(settings, dict) else None
     if kind not in CONFIG_MAPPING:
         raise ModelError(source, "model_type, a type of transformers", repr(kind), nearest(str(kind), _known_types()))
     if not isinstance(source, str):  # the library takes any key and forgets what it does not know

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from scribbleseg.atomic import atomic_path, write_text
-from scribbleseg.config import ModelConfig
+from scribbleseg.config import DataConfig, ModelConfig
 from scribbleseg.errors import ModelError, ScribblesegError
 from scribbleseg.models.backbone import build_backbone
 from scribbleseg.models.segmenter import IMAGE_MEAN, IMAGE_STD, Segmenter
@@ -78,19 +78,23 @@ def load_model(folder: Path | str) -> TrainedModel:
         raise ModelError(folder / WEIGHTS, "the model's weights", "no such file", "copy the whole model folder, or train again")
     try:
         settings = ModelConfig.model_validate(config["segmenter"])
-        names = tuple(config["id2label"][str(k)] for k in range(len(config["id2label"])))
-        window_px, longest_px = int(preprocessor["window_px"]), int(preprocessor["longest_px"])
+        if isinstance(settings.backbone, str):  # a name would be looked up: a model folder stands on its own
+            raise ValueError("the backbone is a name, not its settings")
+        names = tuple(str(config["id2label"][str(k)]) for k in range(len(config["id2label"])))
+        sizes = DataConfig(window_px=preprocessor["window_px"], longest_px=preprocessor["longest_px"])
+        if not sizes.window_px:
+            raise ValueError("window_px is 0")
         backbone = build_backbone(settings.backbone, pretrained=False)
         segmenter = Segmenter(settings, len(names), backbone)
         segmenter.load_state_dict(load_file(folder / WEIGHTS))
     except ScribblesegError:
         raise
     except (KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
-        what = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        what = " ".join(str(error).split())[:300] or type(error).__name__
         raise ModelError(
             folder, "weights and configuration of one scribbleseg model", what, "copy the whole folder again"
         ) from None
-    return TrainedModel(segmenter.eval(), names, window_px, longest_px)
+    return TrainedModel(segmenter.eval(), names, sizes.window_px, sizes.longest_px)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

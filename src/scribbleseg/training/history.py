@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-import torch
 from lightning.pytorch.loggers import CSVLogger
+
+from scribbleseg.training.checkpoints import read_checkpoint
 
 
 def history_logger(out: Path, checkpoint: Path | None) -> CSVLogger:
@@ -22,9 +23,9 @@ def history_logger(out: Path, checkpoint: Path | None) -> CSVLogger:
     path = out / "metrics.csv"
     rows: list[dict[str, str]] = []
     if checkpoint is not None and path.is_file():
-        done = int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
+        done = int(read_checkpoint(checkpoint)["global_step"])
         with path.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if int(row["step"]) < done]
+            rows = [row for row in csv.DictReader(file) if (row.get("step") or "").isdigit() and int(row["step"]) < done]
     logger = CSVLogger(out, name="", version="")
     writer = logger.experiment  # this is what deletes the file
     if rows:

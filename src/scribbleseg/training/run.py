@@ -14,18 +14,19 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from torch.utils.data import DataLoader, Dataset as TorchDataset
 
 from scribbleseg.atomic import CANNOT_WRITE, storage_error, write_text
-from scribbleseg.config import RunConfig, dump_config
+from scribbleseg.config import RunConfig, differing_keys, dump_config, load_config
 from scribbleseg.data.folder import Dataset, check_training_labels, open_dataset
+from scribbleseg.data.images import image_size
 from scribbleseg.data.loader import evenly, training_loader
 from scribbleseg.errors import ConfigError, StorageError
 from scribbleseg.losses.objective import complete
 from scribbleseg.models.folder import save_model
 from scribbleseg.provenance import provenance
+from scribbleseg.training.checkpoints import AtomicCheckpointIO, checkpoint_callbacks, read_checkpoint
 from scribbleseg.training.history import history_logger
 from scribbleseg.training.module import SegmentationModule
 from scribbleseg.training.progress import ProgressBar
@@ -61,19 +62,17 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = False) -> Path:
         TrainingError: the loss is not finite.
         StorageError: the disk is full or cannot be written.
     """
-    config, out = config.resolved(), Path(out)
-    config = config.model_copy(update={"losses": complete(config.losses)})
-    if config.data.root is None:
-        raise ConfigError("data.root", "the folder of a data set", "nothing", "give it with --data DATASET")
+    config, out = _complete(config), Path(out)
+    assert config.data.root is not None
     dataset = open_dataset(config.data.root)
     check_training_labels(dataset, dataset.stems(config.data.train_split), config.data.labels)
+    validation = _validation_loader(dataset, config)
     last = out / "checkpoints" / "last.ckpt"
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
     torch.manual_seed(config.seed)
     module = SegmentationModule(config, dataset.names)
     _claim(out, last, config, resume)
-    validation = _validation_loader(dataset, config)
     try:
         with _quiet_lightning():
             logger = history_logger(out, last if resume else None)
@@ -93,9 +92,21 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = False) -> Path:
     save_model(out / "model", module.trained_model())
     best = out / "checkpoints" / "best.ckpt"
     if best.is_file():
-        module.load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["state_dict"])
+        module.load_state_dict(read_checkpoint(best)["state_dict"])
         save_model(out / "best", module.trained_model())
     return out / "model"
+
+
+def _complete(config: RunConfig) -> RunConfig:
+    """Return the configuration with every loss's numbers written out, and its places as absolute paths."""
+    config = config.resolved()
+    if config.data.root is None:
+        raise ConfigError("data.root", "the folder of a data set", "nothing", "give it with --data DATASET")
+    data = config.data.model_copy(update={"root": config.data.root.resolve()})
+    model, source = config.model, config.model.backbone
+    if isinstance(source, str) and Path(source).is_dir():
+        model = model.model_copy(update={"backbone": str(Path(source).resolve())})
+    return config.model_copy(update={"losses": complete(config.losses), "data": data, "model": model})
 
 
 def _claim(out: Path, last: Path, config: RunConfig, resume: bool) -> None:
@@ -105,19 +116,23 @@ def _claim(out: Path, last: Path, config: RunConfig, resume: bool) -> None:
     if not resume and (last.is_file() or (out / "model").is_dir()):
         raise ConfigError(out, "an empty or new folder", "a run is in it", "choose another --out, or continue it with --resume")
     if resume:
-        before = (out / "config.yaml").read_text(encoding="utf-8")
-        if before != dump_config(config):
-            raise ConfigError(out, "the configuration the run began with", "another one", "resume with the same settings")
+        changed = differing_keys(load_config(out / "config.yaml").model_dump(), config.model_dump())
+        if changed:
+            got = f"another {', '.join(changed)}"
+            raise ConfigError(out, "the configuration the run began with", got, "resume with the same settings")
         return
     write_text(out / "config.yaml", dump_config(config))
     write_text(out / "run.json", json.dumps(provenance(config.seed), indent=2) + "\n")
 
 
 def _validation_loader(dataset: Dataset, config: RunConfig) -> DataLoader[Any] | None:
-    """Return the validation images, or None where there is no such split or no masks."""
-    if config.data.val_split not in dataset.spec.splits or not dataset.has_masks():
+    """Return the validation images, or None where there is no split ``val`` or no masks; their masks are checked."""
+    split = config.data.val_split
+    if not dataset.has_masks() or (split == "val" and split not in dataset.spec.splits):
         return None
-    stems = evenly(dataset.stems(config.data.val_split), config.training.val_images)
+    stems = evenly(dataset.stems(split), config.training.val_images)
+    for stem in stems:
+        dataset.labels(stem, "masks", image_size(dataset.image_path(stem)))
     return DataLoader(_ValidationItems(dataset, stems), batch_size=None, collate_fn=_as_is)
 
 
@@ -128,10 +143,7 @@ def _as_is(item: Any) -> Any:
 def _trainer(config: RunConfig, out: Path, loggers: list[Logger], validates: bool) -> pl.Trainer:
     training = config.training
     every = min(training.val_every, training.max_steps)
-    keep = {"dirpath": out / "checkpoints", "enable_version_counter": False, "save_top_k": 1, "auto_insert_metric_name": False}
-    callbacks: list[pl.Callback] = [ModelCheckpoint(filename="last", every_n_train_steps=every, **keep)]
-    if validates:
-        callbacks.append(ModelCheckpoint(filename="best", monitor="val/miou", mode="max", **keep))
+    callbacks = checkpoint_callbacks(out / "checkpoints", every, validates)
     if training.progress_bar:
         callbacks.append(ProgressBar(refresh_rate=5 if sys.stderr.isatty() else max(1, training.max_steps // 10)))
     return pl.Trainer(
@@ -147,6 +159,7 @@ def _trainer(config: RunConfig, out: Path, loggers: list[Logger], validates: boo
         log_every_n_steps=min(10, training.max_steps),
         logger=loggers,
         callbacks=callbacks,
+        plugins=[AtomicCheckpointIO()],
         enable_progress_bar=training.progress_bar,
         enable_model_summary=False,
         default_root_dir=out,
