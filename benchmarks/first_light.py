@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 
 from scribbleseg.atomic import write_text
-from scribbleseg.config import dump_config, merge, parse_config
+from scribbleseg.config import dump_config, merge, parse_config, without_places
 from scribbleseg.evaluate import evaluate, summary
 from scribbleseg.provenance import provenance
 from scribbleseg.training.run import train
@@ -63,19 +63,13 @@ def run_one(name: str, row: str, seed: int, data: Path, backbone: Path, out: Pat
     began = time.monotonic()
     model = train(config, out)
     minutes = (time.monotonic() - began) / 60
-    shown = config.model_copy(
-        update={
-            "data": config.data.model_copy(update={"root": Path(name)}),
-            "model": config.model.model_copy(update={"backbone": backbone.name}),
-        }
-    )
     result: dict[str, Any] = {
         "data": name,
         "row": row,
         "seed": seed,
         "minutes": minutes,
         "provenance": provenance(seed),
-        "config": yaml.safe_load(dump_config(shown)),
+        "config": yaml.safe_load(dump_config(without_places(config))),
     }
     for split in ("val", "test") if row in MAIN else ("val",):
         found = summary(evaluate(model, data / name, split=split))

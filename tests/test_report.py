@@ -202,6 +202,12 @@ def test_scores_the_run_where_no_scores_are_and_does_without_metrics(tmp_path):
     assert "No curves" in page
 
 
+def test_the_page_shows_no_folder_of_this_machine_but_in_the_command(world):
+    page = (world / "two.html").read_text(encoding="utf-8")
+    assert str(world) in page
+    assert str(world) not in page[: page.index('id="again"') if 'id="again"' in page else page.index("Make this report again")]
+
+
 def test_a_class_that_is_nowhere_is_a_dash(tmp_path):
     data = make_data(tmp_path / "data", {0: "background", 1: "leaf", 2: "stone", 3: "ghost"}, stems=2)
     run = make_run(tmp_path / "run", data, noise=0.0)

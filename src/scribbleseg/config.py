@@ -204,6 +204,16 @@ class RunConfig(_Section):
         return self.model_copy(update={"losses": {name: LossTerm(**term) for name, term in merged.items()}})
 
 
+def without_places(config: RunConfig) -> RunConfig:
+    """Return the configuration with the names of folders in place of their paths: to show, not to run."""
+    data, model = config.data, config.model
+    if data.root is not None:
+        data = data.model_copy(update={"root": Path(data.root.name)})
+    if isinstance(model.backbone, str) and Path(model.backbone).is_absolute():
+        model = model.model_copy(update={"backbone": Path(model.backbone).name})
+    return config.model_copy(update={"data": data, "model": model})
+
+
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``base`` with ``over`` laid on it, mapping by mapping."""
     result = dict(base)

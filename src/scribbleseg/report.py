@@ -17,7 +17,7 @@ import numpy as np
 from markupsafe import Markup
 
 from scribbleseg.atomic import write_text
-from scribbleseg.config import RunConfig, load_config
+from scribbleseg.config import RunConfig, dump_config, load_config, without_places
 from scribbleseg.data.folder import Dataset, open_dataset
 from scribbleseg.data.loader import evenly
 from scribbleseg.errors import ConfigError, DataError
@@ -110,8 +110,8 @@ def report(
             title,
             folder,
             run_style(k),
-            config,
-            (folder / "config.yaml").read_text(encoding="utf-8"),
+            without_places(config),
+            dump_config(without_places(config)),
             _read_run_json(folder / "run.json"),
             _scores(folder, dataset, split, device),
         )
