@@ -3,6 +3,7 @@
     python benchmarks/first_light.py run --data DATA --backbone FOLDER [--seeds 0 1 2] [--only acdc-scribble:dfr]
     python benchmarks/first_light.py write
 
+A file of benchmarks/first_light/ is a protocol, named after its data set and, behind two dashes, what is special about it.
 ``run`` trains what has no result yet and writes one JSON a training to benchmarks/results/first_light/; ``write`` makes the
 tables of docs/results.md from those files. Every method shares data, steps, batch, augmentation, seed and selection
 (best validation mIoU); a row differs from the others by its ``losses`` and ``labels`` alone. Ablations are scored on
@@ -57,7 +58,8 @@ def score_of(tree: dict[str, Any]) -> tuple[str, float]:
 def run_one(name: str, row: str, seed: int, data: Path, backbone: Path, out: Path, extra: dict[str, Any]) -> dict[str, Any]:
     """Train one row with one seed and score it."""
     tree = yaml.safe_load((HERE / "first_light" / f"{name}.yaml").read_text(encoding="utf-8"))
-    tree = merge(tree, {"seed": seed, "data": {"root": str(data / name)}, "model": {"backbone": str(backbone)}})
+    root = data / name.split("--")[0]
+    tree = merge({"model": {"backbone": str(backbone)}}, merge(tree, {"seed": seed, "data": {"root": str(root)}}))
     tree = merge(merge(tree, (MAIN | ABLATIONS)[row]), extra)
     config = parse_config(tree)
     began = time.monotonic()
@@ -72,7 +74,7 @@ def run_one(name: str, row: str, seed: int, data: Path, backbone: Path, out: Pat
         "config": yaml.safe_load(dump_config(without_places(config))),
     }
     for split in ("val", "test") if row in MAIN else ("val",):
-        found = summary(evaluate(model, data / name, split=split))
+        found = summary(evaluate(model, root, split=split))
         found.pop("per_image")
         result[split] = found
     return result
@@ -131,11 +133,18 @@ def protocol(mine: list[dict[str, Any]]) -> str:
     training, data, model = config["training"], config["data"], config["model"]
     return (
         f"{training['max_steps']} steps of {training['batch_size']}; crops of {data['crop_px']} px from images "
-        f"{data['longest_px']} px long, zoom {data['scale'][0]} to {data['scale'][1]}; backbone {model['backbone']}, "
+        f"{data['longest_px']} px long, zoom {data['scale'][0]} to {data['scale'][1]}; backbone {backbone_name(model['backbone'])}, "
         f"{model['decoder']} decoder. Seeds {', '.join(map(str, sorted({r['seed'] for r in mine})))}. {machine['processor']}, "
         f"{machine['cores']} cores, no GPU, {machine['threads']} thread a run, two runs at a time. "
         f"Commits {', '.join(sorted({r['provenance']['commit'] for r in mine}))}."
     )
+
+
+def backbone_name(backbone: str | dict[str, Any]) -> str:
+    """Return a backbone in words."""
+    if isinstance(backbone, str):
+        return backbone
+    return f"{backbone['model_type']} from scratch (depths {backbone['depths']}, widths {backbone['hidden_sizes']})"
 
 
 def main_table(mine: list[dict[str, Any]]) -> list[str]:
