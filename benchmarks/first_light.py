@@ -133,7 +133,8 @@ def protocol(mine: list[dict[str, Any]]) -> str:
     training, data, model = config["training"], config["data"], config["model"]
     return (
         f"{training['max_steps']} steps of {training['batch_size']}; crops of {data['crop_px']} px from images "
-        f"{data['longest_px']} px long, zoom {data['scale'][0]} to {data['scale'][1]}; backbone {backbone_name(model['backbone'])}, "
+        f"{data['longest_px']} px long, zoom {data['scale'][0]} to {data['scale'][1]}; "
+        f"backbone {backbone_name(model['backbone'])}, "
         f"{model['decoder']} decoder. Seeds {', '.join(map(str, sorted({r['seed'] for r in mine})))}. {machine['processor']}, "
         f"{machine['cores']} cores, no GPU, {machine['threads']} thread a run, two runs at a time. "
         f"Commits {', '.join(sorted({r['provenance']['commit'] for r in mine}))}."
