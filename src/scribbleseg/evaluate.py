@@ -16,7 +16,7 @@ from scribbleseg.atomic import write_text
 from scribbleseg.data.folder import Dataset, open_dataset
 from scribbleseg.data.images import find_image, read_index
 from scribbleseg.errors import DataError, ScribblesegError
-from scribbleseg.models.folder import CONFIG, PREPROCESSOR, WEIGHTS, load_model
+from scribbleseg.models.folder import CONFIG, PREPROCESSOR, WEIGHTS, find_model, load_model
 from scribbleseg.predict import pick_device, predict_mask
 from scribbleseg.provenance import provenance
 from scribbleseg.records import UNLABELLED, Scores
@@ -93,9 +93,7 @@ def score(
 
 
 def _is_model(folder: Path) -> bool:
-    return any(
-        (place / name).is_file() for place in (folder, folder / "model") for name in ("config.json", "model.safetensors")
-    )
+    return any((place / name).is_file() for place in (folder, folder / "model") for name in (CONFIG, WEIGHTS))
 
 
 def _from_model(folder: Path, dataset: Dataset, device: str) -> Callable[[str], np.ndarray]:
@@ -178,8 +176,7 @@ def _without_nan(tree: Any) -> Any:
 
 def fingerprint(model_folder: Path | str, dataset: Dataset, split: str) -> str:
     """Return a hash of everything scores depend on: weights, configuration, class names, images and masks of the split."""
-    folder = Path(model_folder)
-    folder = folder / "model" if (folder / "model" / WEIGHTS).is_file() else folder
+    folder = find_model(model_folder)
     digest = hashlib.sha256(repr((dataset.spec.names, dataset.spec.unlabelled, dataset.spec.volume)).encode())
     paths = [folder / name for name in (WEIGHTS, CONFIG, PREPROCESSOR)]
     for stem in dataset.stems(split):

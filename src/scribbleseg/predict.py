@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from scribbleseg.data.folder import open_dataset
+from scribbleseg.data.folder import first_repeated, open_dataset
 from scribbleseg.data.images import IMAGE_SUFFIXES, read_rgb, write_png
 from scribbleseg.errors import ConfigError, DataError
 from scribbleseg.models.folder import TrainedModel, load_model
@@ -148,10 +148,9 @@ def list_images(place: Path) -> list[Path]:
     if not found:
         got = "no such folder" if not place.is_dir() else "none"
         raise DataError(place, f"images ({', '.join(IMAGE_SUFFIXES)})", got, "check the path")
-    stems = [p.stem for p in found]
-    twice = sorted({s for s in stems if stems.count(s) > 1})
-    if twice:
-        raise DataError(place, "one image a stem", f"two named '{twice[0]}'", "rename one: masks are named after the stem")
+    twice = first_repeated(p.stem for p in found)
+    if twice is not None:
+        raise DataError(place, "one image a stem", f"two named '{twice}'", "rename one: masks are named after the stem")
     return found
 
 

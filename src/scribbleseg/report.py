@@ -83,14 +83,15 @@ def report(
         runs: run folders of ``train``. The last is the primary one, whose scores choose the cases shown.
         out: file to write.
         data: data set folder; that of the first run if None.
-        split: name of the split. A run's ``scores_SPLIT.json`` is read, or made where it is missing.
+        split: name of the split. A run's ``scores_SPLIT.json`` is read, or made anew
+            where it is missing or is not of this model, these images and these masks.
         titles: names of the runs in the report; their folders' names if None.
         num_cases: number of worst cases, and of typical ones.
         device: for predictions.
 
     Raises:
         ConfigError: no run, not one title a run, or no data set.
-        DataError: the data set cannot be used, or a file of scores belongs to other images or classes.
+        DataError: the data set cannot be used, or has other classes than a run.
         ModelError: a run without a whole model.
     """
     folders, out = [Path(r) for r in runs], Path(out)
@@ -110,12 +111,12 @@ def report(
             title,
             folder,
             run_style(k),
-            without_places(config),
-            dump_config(without_places(config)),
+            config,
+            dump_config(config),
             _read_run_json(folder / "run.json"),
             _scores(folder, dataset, split, device),
         )
-        for k, (title, folder, config) in enumerate(zip(names, folders, configs, strict=True))
+        for k, (title, folder, config) in enumerate(zip(names, folders, map(without_places, configs), strict=True))
     ]
     worst, typical = pick_cases(loaded[-1].scores["per_image"], num_cases)
     shown = _cases(loaded, dataset, [*worst, *typical], device)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -96,7 +97,7 @@ class Dataset:
             raise DataError(
                 path, "stems inside the image folder, at least one", "an empty list or a path outside", "mend the list"
             )
-        twice = next((s for k, s in enumerate(stems) if s in stems[:k]), None) if len(set(stems)) < len(stems) else None
+        twice = first_repeated(stems)
         if twice is not None:
             raise DataError(path, "every stem once", f"'{twice}' twice", "take the second one out")
         return stems
@@ -163,6 +164,11 @@ class Dataset:
             return None
         match = re.match(self.spec.volume, stem)
         return match.group(1) if match else None
+
+
+def first_repeated(names: Iterable[str]) -> str | None:
+    """Return the first name that occurs twice, or None."""
+    return next((name for name, number in Counter(names).items() if number > 1), None)
 
 
 def open_dataset(root: Path | str) -> Dataset:

@@ -6,6 +6,7 @@ import contextlib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -75,7 +76,7 @@ def _decode(path: Path) -> np.ndarray:
             if kind not in ("MINISBLACK", "MINISWHITE", "RGB", "YCBCR"):
                 raise DataError(path, "a grey or RGB TIFF", kind, "save the picture as RGB")
             array = np.asarray(page.asarray())
-            orientation = int(page.tags["Orientation"].value) if "Orientation" in page.tags else 1
+            orientation = _orientation(page)
         if kind == "MINISWHITE":
             array = (np.iinfo(array.dtype).max - array) if array.dtype.kind == "u" else 1 - array
         planar = array.ndim == 3 and array.shape[0] in (3, 4) and array.shape[-1] not in (3, 4)
@@ -87,6 +88,11 @@ def _decode(path: Path) -> np.ndarray:
         if turned.mode not in ("L", "RGB", "I", "F") and not turned.mode.startswith("I;16"):
             turned = turned.convert("RGB")
         return np.asarray(turned)
+
+
+def _orientation(page: Any) -> int:
+    """Return the orientation a TIFF page is tagged with; 1, upright, if none."""
+    return int(page.tags["Orientation"].value) if "Orientation" in page.tags else 1
 
 
 def upright(array: np.ndarray, orientation: int) -> np.ndarray:
@@ -111,7 +117,7 @@ def image_size(path: Path) -> tuple[int, int]:
             with tifffile.TiffFile(path) as tiff:
                 page = tiff.pages[0]
                 size = (int(page.imagelength), int(page.imagewidth))
-                orientation = int(page.tags["Orientation"].value) if "Orientation" in page.tags else 1
+                orientation = _orientation(page)
         else:
             with Image.open(path) as picture:
                 size = (picture.height, picture.width)

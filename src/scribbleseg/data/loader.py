@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -62,13 +63,19 @@ class TrainingSamples(TorchDataset[Sample | ScribblesegError]):
     def item(self, n: int) -> Sample:
         """Read and vary the item."""
         epoch, position = divmod(n, len(self.stems))
-        order = torch.randperm(len(self.stems), generator=generator_for(self.seed, 1, epoch))
+        order = epoch_order(self.seed, epoch, len(self.stems))
         sample = load_sample(self.dataset, self.stems[int(order[position])], self.labels)
         sample = resize_longest(sample, self.longest_px)
         generator = generator_for(self.seed, 2, n)
         for transform in self.transforms:
             sample = transform(sample, generator)
         return sample
+
+
+@lru_cache(maxsize=2)  # a batch may reach into the next epoch
+def epoch_order(seed: int, epoch: int, number: int) -> torch.Tensor:
+    """Return the order in which an epoch shows its images."""
+    return torch.randperm(number, generator=generator_for(seed, 1, epoch))
 
 
 def generator_for(seed: int, *key: int) -> torch.Generator:

@@ -106,7 +106,7 @@ class DynamicFeatureLoss(Loss):
         super().__init__()
         self.refine = refine
         self.relaxation = relaxation
-        self.kernels = tuple(k for k in (static, dynamic) if k is not None and k.weight > 0)
+        self.kernels = tuple((k, k.weight / k.window_mass()) for k in (static, dynamic) if k is not None and k.weight > 0)
         self.feature_gradient = feature_gradient
 
     def terms(  # type: ignore[override]
@@ -118,7 +118,8 @@ class DynamicFeatureLoss(Loss):
         valid: Bool[Tensor, "B H W"],
     ) -> Terms:
         """Return the sum and the count; arguments as in :meth:`Loss.forward`."""
-        logits, z = at_least_float32(logits), at_least_float32(features).to(at_least_float32(logits).dtype)
+        logits = at_least_float32(logits)
+        z = features.to(logits.dtype)
         if self.refine > 1:
             logits = F.interpolate(logits, scale_factor=self.refine, mode="bilinear", align_corners=False)
             z = F.normalize(F.interpolate(z, scale_factor=self.refine, mode="bilinear", align_corners=False), dim=1)
@@ -128,7 +129,7 @@ class DynamicFeatureLoss(Loss):
         assert valid_ is not None
         z = z if self.feature_gradient else z.detach()
         total = probs.sum() * 0.0
-        for kernel in self.kernels:
+        for kernel, scale in self.kernels:
             energy = windowed_energy(
                 probs,
                 kernel.guide(rgb_, z),
@@ -138,5 +139,5 @@ class DynamicFeatureLoss(Loss):
                 sigma_px=kernel.sigma_px,
                 relaxation=self.relaxation,
             )
-            total = total + kernel.weight / kernel.window_mass() * energy
+            total = total + scale * energy
         return Terms(total, valid_.sum().to(total.dtype))

@@ -64,15 +64,20 @@ def save_model(folder: Path, model: TrainedModel) -> None:
         save_file(state, temporary, metadata={"format": "pt"})
 
 
+def find_model(folder: Path | str) -> Path:
+    """Return the model folder: this one, or the ``model`` in it where this is a run folder."""
+    folder = Path(folder)
+    inner = folder / "model"
+    return inner if not (folder / CONFIG).is_file() and (inner / CONFIG).is_file() else folder
+
+
 def load_model(folder: Path | str) -> TrainedModel:
     """Read a model folder, or a run folder that holds one as ``model``.
 
     Raises:
         ModelError: a file is missing, cut short or does not fit the others.
     """
-    folder = Path(folder)
-    if not (folder / CONFIG).is_file() and (folder / "model" / CONFIG).is_file():
-        folder = folder / "model"
+    folder = find_model(folder)
     config, preprocessor = _read_json(folder / CONFIG), _read_json(folder / PREPROCESSOR)
     if not (folder / WEIGHTS).is_file():
         raise ModelError(folder / WEIGHTS, "the model's weights", "no such file", "copy the whole model folder, or train again")
