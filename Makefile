@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint slow results clean help
+.PHONY: demo test lint slow kernels results clean help
 
 help:           ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -14,7 +14,7 @@ demo: $(VENV)/.demo   ## make a data set, train with and without DFR, compare, w
 	rm -rf demo
 	$(BIN)/scribbleseg demo --out demo
 
-test: lint      ## lint, types and tests
+test: lint $(VENV)/.kernels   ## lint, types and tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
 
 lint: $(VENV)/.dev
@@ -22,7 +22,9 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-slow: $(VENV)/.dev    ## the long checks: the whole demo, real data where it is at hand
+kernels: $(VENV)/.kernels ## the compiled CPU kernels, where a C++ compiler is
+
+slow: $(VENV)/.dev $(VENV)/.kernels  ## the long checks: the whole demo, real data where it is at hand
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow -q
 
 results: $(VENV)/.dev ## train and score the comparison of docs/results.md; needs DATA=… BACKBONE=…
@@ -38,6 +40,12 @@ $(VENV)/.dev: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@ $(VENV)/.demo
+
+# Without a compiler everything works, on the portable backends; `scribbleseg doctor` says which.
+$(VENV)/.kernels: $(wildcard kernels/src/* kernels/scribbleseg_kernels/* kernels/CMakeLists.txt kernels/pyproject.toml)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet ./kernels || echo "the compiled kernels were not built: is there a C++ compiler?"
+	touch $@
 
 clean:          ## remove what the targets made
 	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""Compiled CPU kernels of scribbleseg; see ``scribbleseg.ops`` for what they compute."""
