@@ -59,8 +59,10 @@ def run_one(name: str, row: str, seed: int, data: Path, backbone: Path, out: Pat
     """Train one row with one seed and score it."""
     tree = yaml.safe_load((HERE / "first_light" / f"{name}.yaml").read_text(encoding="utf-8"))
     root = data / name.split("--")[0]
+    by_method = tree.pop("methods", {})
     tree = merge({"model": {"backbone": str(backbone)}}, merge(tree, {"seed": seed, "data": {"root": str(root)}}))
-    tree = merge(merge(tree, (MAIN | ABLATIONS)[row]), extra)
+    change = (MAIN | ABLATIONS)[row]
+    tree = merge(merge(merge(tree, by_method.get(change["method"], {})), change), extra)
     config = parse_config(tree)
     began = time.monotonic()
     model = train(config, out)

@@ -37,6 +37,7 @@ BACKBONES: dict[str, tuple[dict[str, Any], tuple[int, ...], tuple[int, ...], int
         (4, 8, 16, 32),
         4,
     ),
+    "unet": ({"model_type": "unet", "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}, (8, 8, 16, 16), (1, 2, 4, 8), 1),
 }
 
 TINY = BACKBONES["convnext, fine"][0]

@@ -8,6 +8,7 @@ import torch
 
 from scribbleseg.config import ModelConfig
 from scribbleseg.errors import ModelError, StorageError
+from scribbleseg.models.decoders import DECODERS
 from scribbleseg.models.folder import CONFIG, PREPROCESSOR, WEIGHTS, TrainedModel, load_model, save_model
 from scribbleseg.models.segmenter import IMAGE_MEAN, IMAGE_STD, Segmenter
 from tests.fake.backbones import BACKBONES, TINY
@@ -28,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-@pytest.mark.parametrize("decoder", ["fpn", "upernet"])
+@pytest.mark.parametrize("decoder", DECODERS)
 def test_what_is_saved_is_what_is_loaded(tmp_path, name, decoder):
     model = trained(BACKBONES[name][0], decoder=decoder)
     save_model(tmp_path, model)

@@ -80,9 +80,12 @@ class DynamicFeatureLoss(Loss):
     Args:
         static: kernel without deep features, or None.
         dynamic: kernel with deep features, or None.
-        relaxation: the pair term, ``bilinear`` (1 − p·q) or ``quadratic`` (½‖p − q‖²).
+        relaxation: the pair term φ, a name of :data:`scribbleseg.ops.windowed.RELAXATIONS`; the last two have no upper bound.
         refine: compute the energy on a grid so many times finer than the logits' (bilinear). Widths and radii count
             that grid's cells.
+        stride: compute the energy on cells of so many times so many of that grid: means of probabilities, features and
+            colours. Widths and radii count these cells. A U-Net's logits are as fine as the image: the same window then
+            reaches further, and the work falls with the square.
         feature_gradient: let the gradient of this loss flow into the features. With a free kernel the energy can be
             lowered by pushing all features apart, so False is the default; docs/results.md has the measurement.
 
@@ -99,12 +102,13 @@ class DynamicFeatureLoss(Loss):
         *,
         static: Kernel | None = STATIC,
         dynamic: Kernel | None = DYNAMIC,
-        relaxation: Literal["bilinear", "quadratic"] = "bilinear",
+        relaxation: Literal["bilinear", "quadratic", "log_quadratic", "collision"] = "bilinear",
         refine: Annotated[int, Field(ge=1)] = 1,
+        stride: Annotated[int, Field(ge=1)] = 1,
         feature_gradient: bool = False,
     ) -> None:
         super().__init__()
-        self.refine = refine
+        self.refine, self.stride = refine, stride
         self.relaxation = relaxation
         self.kernels = tuple((k, k.weight / k.window_mass()) for k in (static, dynamic) if k is not None and k.weight > 0)
         self.feature_gradient = feature_gradient
@@ -124,6 +128,10 @@ class DynamicFeatureLoss(Loss):
             logits = F.interpolate(logits, scale_factor=self.refine, mode="bilinear", align_corners=False)
             z = F.normalize(F.interpolate(z, scale_factor=self.refine, mode="bilinear", align_corners=False), dim=1)
         probs = logits.softmax(1)
+        if self.stride > 1:
+            height, width = (-(-side // self.stride) for side in probs.shape[-2:])
+            probs = F.adaptive_avg_pool2d(probs, (height, width))
+            z = F.normalize(F.adaptive_avg_pool2d(z, (height, width)), dim=1)
         rgb_, _, valid_ = at_grid(probs, rgb=rgb, valid=valid)
         assert rgb_ is not None
         assert valid_ is not None

@@ -1,4 +1,4 @@
-"""Backbones from ``transformers``: the only file that knows that library."""
+"""Backbones: the types of ``transformers`` (the only file that knows that library), and a U-Net of our own."""
 
 from __future__ import annotations
 
@@ -10,16 +10,23 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from scribbleseg.errors import ModelError, nearest
+from scribbleseg.errors import ConfigError, ModelError, nearest
+from scribbleseg.models.unet import UNetEncoder, UNetSettings
 
 NUM_MAPS = 4
 
 
 class Backbone(nn.Module):
-    """An image encoder: normalised image in, four feature maps out, finest first.
+    """An image encoder: normalised image in, feature maps out, finest first; four of them from ``transformers``.
+
+    Args:
+        encoder: image to a list of maps, or to an output of ``transformers`` that holds them.
+        settings: see below.
+        side: of an image that the encoder can take.
 
     Attributes:
         channels: of each map.
@@ -28,41 +35,37 @@ class Backbone(nn.Module):
         settings: the encoder's configuration, enough to build it again with random weights.
     """
 
-    def __init__(self, encoder: nn.Module) -> None:
+    def __init__(self, encoder: nn.Module, settings: Mapping[str, Any], side: int) -> None:
         super().__init__()
         self.encoder = encoder
-        config: Any = encoder.config
-        settings = json.loads(config.to_json_string(use_diff=False))
-        self.settings: dict[str, Any] = {k: v for k, v in settings.items() if not k.startswith("_")}  # no path of this machine
-        patch = int(config.patch_size) if isinstance(getattr(config, "patch_size", None), int) else 4
-        side = 8 * patch if config.model_type in _PLAIN else 32 * max(4, patch)
-        maps = _probe(encoder, side)
+        self.settings: dict[str, Any] = dict(settings)
+        maps = self._probe(side)
         self.channels = tuple(int(m.shape[1]) for m in maps)
         self.strides = tuple(side // int(m.shape[-1]) for m in maps)
         self.multiple = max(self.strides)
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> list[Tensor]:
         """Return the maps, each (B, channels[k], H/strides[k], W/strides[k])."""
-        return list(self.encoder(image).feature_maps)
+        found = self.encoder(image)
+        return found if isinstance(found, list) else list(found.feature_maps)
+
+    def _probe(self, side: int) -> list[Tensor]:
+        """Return the maps of an empty image, to read their shapes off."""
+        self.eval()
+        try:
+            with torch.no_grad():
+                return self(torch.zeros(1, 3, side, side))
+        except (ValueError, RuntimeError) as error:
+            kind = self.settings.get("model_type", "")
+            raise ModelError(
+                kind, f"settings of a {kind} backbone for RGB images", _first_line(error), "correct its settings"
+            ) from None
+        finally:
+            self.train()
 
 
 #: Types whose maps all have one stride.
 _PLAIN = {"dinov2", "dinov2_with_registers", "dinov3_vit", "vitdet", "beit", "vitpose_backbone", "pixio"}
-
-
-def _probe(encoder: nn.Module, side: int) -> Any:
-    """Return the maps of an empty image, to read their shapes off."""
-    encoder.eval()
-    try:
-        with torch.no_grad():
-            return encoder(torch.zeros(1, 3, side, side)).feature_maps
-    except (ValueError, RuntimeError) as error:
-        kind = getattr(encoder.config, "model_type", "")
-        raise ModelError(
-            kind, f"settings of a {kind} backbone for RGB images", _first_line(error), "correct its settings"
-        ) from None
-    finally:
-        encoder.train()
 
 
 def build_backbone(source: str | Mapping[str, Any], *, pretrained: bool) -> Backbone:
@@ -70,12 +73,15 @@ def build_backbone(source: str | Mapping[str, Any], *, pretrained: bool) -> Back
 
     Args:
         source: a local folder with ``config.json`` (never asks the network), a hub name, or a mapping with
-            ``model_type`` and that type's settings (random weights).
+            ``model_type`` and that type's settings (random weights); the type ``unet`` is ours.
         pretrained: load weights where ``source`` has them.
 
     Raises:
         ModelError: unknown type, missing file, wrong setting, or a hub that cannot be reached.
+        ConfigError: a wrong setting of a U-Net.
     """
+    if not isinstance(source, str) and source.get("model_type") == "unet":
+        return _unet(source)
     from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING
 
     config = _read_config(source)
@@ -112,7 +118,18 @@ def build_backbone(source: str | Mapping[str, Any], *, pretrained: bool) -> Back
     if getattr(encoder, "_supports_sdpa", False):
         # On a CPU plain attention is a third faster than the fused kernel, forward and backward (docs/development/notes.md).
         encoder.set_attn_implementation("sdpa" if torch.cuda.is_available() else "eager")
-    return Backbone(encoder)
+    settings = json.loads(config.to_json_string(use_diff=False))
+    settings = {k: v for k, v in settings.items() if not k.startswith("_")}  # no path of this machine
+    patch = int(config.patch_size) if isinstance(getattr(config, "patch_size", None), int) else 4
+    return Backbone(encoder, settings, 8 * patch if config.model_type in _PLAIN else 32 * max(4, patch))
+
+
+def _unet(source: Mapping[str, Any]) -> Backbone:
+    try:
+        settings = UNetSettings.model_validate(dict(source))
+    except ValidationError as error:
+        raise ConfigError.from_pydantic(error, "backbone unet", UNetSettings) from None
+    return Backbone(UNetEncoder(settings), settings.model_dump(mode="json"), settings.stride * 2 ** len(settings.hidden_sizes))
 
 
 def _spread(encoder: nn.Module) -> None:
@@ -148,7 +165,7 @@ def _read_config(source: str | Mapping[str, Any]) -> Any:
         settings = dict(source)
     kind = settings.pop("model_type", None) if isinstance(settings, dict) else None
     if kind not in CONFIG_MAPPING:
-        raise ModelError(source, "model_type, a type of transformers", repr(kind), nearest(str(kind), _known_types()))
+        raise ModelError(source, "model_type, unet or a type of transformers", repr(kind), nearest(str(kind), _known_types()))
     if not isinstance(source, str):  # the library takes any key and forgets what it does not know
         known = [*CONFIG_MAPPING[kind]().to_dict(), *CONFIG_MAPPING[kind].attribute_map]
         for key in settings:
@@ -179,7 +196,7 @@ def _choose_maps(config: Any) -> None:
 def _known_types() -> list[str]:
     from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING_NAMES
 
-    return list(MODEL_FOR_BACKBONE_MAPPING_NAMES)
+    return ["unet", *MODEL_FOR_BACKBONE_MAPPING_NAMES]
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""The two pieces all decoders are made of."""
+"""The pieces the decoders and the U-Net are made of."""
 
 from __future__ import annotations
 
@@ -18,6 +18,18 @@ def conv_block(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> n
         nn.GroupNorm(math.gcd(outputs, max(1, min(8, outputs // 4))), outputs),
         nn.GELU(),
     )
+
+
+class Residual(nn.Module):
+    """A block that adds to what it is given: x + inner(x)."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the sum."""
+        return x + self.inner(x)
 
 
 def resize_as(x: Tensor, like: Tensor) -> Tensor:

@@ -1,13 +1,14 @@
-"""Decoders: four maps, finest first, become one map on the finest grid."""
+"""Decoders: maps, finest first, become one map on the finest grid."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from scribbleseg.models.blocks import conv_block, resize_as
+from scribbleseg.models.blocks import Residual, conv_block, resize_as
 
 
 class FPNDecoder(nn.Module):
@@ -64,4 +65,31 @@ class UPerNetDecoder(nn.Module):
         return self.fuse(torch.cat([resize_as(x, smoothed[-1]) for x in [coarse, *smoothed]], 1))
 
 
-DECODERS: dict[str, type[nn.Module]] = {"fpn": FPNDecoder, "upernet": UPerNetDecoder}
+class UNetDecoder(nn.Module):
+    """Top-down decoder that lays each finer map beside the coarser answer: resize, concatenate, two 3×3 convolutions,
+    the second of which adds to the first.
+
+    Level k has channels·2^k channels, but no more than its map; the coarsest map is taken as it is.
+
+    Reference: Ronneberger, Fischer, Brox, *U-Net*, arXiv 1505.04597; bilinear resizing in place of the transposed convolution.
+    """
+
+    def __init__(self, inputs: Sequence[int], channels: int) -> None:
+        super().__init__()
+        *finer, coarsest = inputs
+        widths = [channels, *(min(channels * 2**k, c) for k, c in enumerate(finer) if k), coarsest]
+        self.narrow = nn.ModuleList(nn.Conv2d(below, w, 1) for w, below in pairwise(widths))
+        self.merge = nn.ModuleList(
+            nn.Sequential(conv_block(w + c, w), Residual(conv_block(w, w))) for w, c in zip(widths, finer, strict=False)
+        )
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """Return (B, channels, h, w) on the grid of the first map."""
+        x = maps[-1]
+        for level in reversed(range(len(maps) - 1)):
+            side = maps[level]
+            x = self.merge[level](torch.cat([side, resize_as(self.narrow[level](x), side)], 1))
+        return x
+
+
+DECODERS: dict[str, type[nn.Module]] = {"fpn": FPNDecoder, "upernet": UPerNetDecoder, "unet": UNetDecoder}

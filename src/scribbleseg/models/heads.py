@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -23,7 +22,8 @@ class FeatureConsistencyHead(nn.Module):
     """Deep features for the pairwise kernel: a projection of every level, fused, on the unit sphere.
 
     Each level and the decoder's map are projected to ``width`` channels, brought to the finest grid, concatenated and
-    mapped to D numbers of unit length.
+    mapped to D numbers of unit length. (Computed in another order: mapping and resizing are linear, so every level is
+    mapped to its share of the D numbers first, and only those are resized and added.)
 
     Reference: named in arXiv 2108.01296 without its layers; the several-stage projection follows A2GNN (TPAMI 2021).
     """
@@ -35,6 +35,10 @@ class FeatureConsistencyHead(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> Float[Tensor, "B D h w"]:
         """Return unit features on the grid of the first map."""
-        first = maps[0]
-        parts = [resize_as(p(m), first) for p, m in zip(self.project, maps, strict=True)]
-        return F.normalize(self.fuse(torch.cat([resize_as(x, parts[0]) for x in parts], 1)).float(), dim=1)
+        shares = self.fuse.weight.chunk(len(maps), 1)
+        parts = [F.conv2d(p(m), share) for p, m, share in zip(self.project, maps, shares, strict=True)]
+        total = parts[0].float()
+        for part in parts[1:]:
+            total = total + resize_as(part.float(), total)
+        assert self.fuse.bias is not None
+        return F.normalize(total + self.fuse.bias.view(1, -1, 1, 1), dim=1)
