@@ -94,6 +94,8 @@ class TestErrors:
             ({"data": {"flip": 1.2}}, "data.flip", "1.2"),
             ({"data": {"scale": [0, 1]}}, "data.scale.0", "0"),
             ({"data": {"labels": "boxes"}}, "data.labels", "'boxes'"),
+            ({"data": {"random_walker": {"beta": -1}}}, "data.random_walker.beta", "-1"),
+            ({"data": {"random_walker": {"min_probability": 2}}}, "data.random_walker.min_probability", "2"),
             ({"training": 3}, "training", "3"),
             ({"losses": {"dynamic_feature": {"weight": -1}}}, "losses.dynamic_feature.weight", "-1"),
             ({"method": "dfrr"}, "method", "'dfrr'"),
@@ -106,6 +108,12 @@ class TestErrors:
         assert where == f"configuration: {key}"
         assert told.endswith(got)
         assert do.strip() != "to do:"
+
+    def test_a_misspelt_method_names_the_nearest(self):
+        with pytest.raises(ConfigError, match="did you mean 'mean_teacher'"):
+            parse_config({"method": "mean_teachr"})
+        with pytest.raises(ConfigError, match="dfr.*partial_ce"):
+            parse_config({"method": "what"})
 
     def test_no_file(self, tmp_path):
         with pytest.raises(ConfigError, match="No such file") as error:

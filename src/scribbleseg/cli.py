@@ -32,7 +32,7 @@ def train(
     data: Annotated[Path | None, typer.Option(help="Data set: a folder with a dataset.yaml.")] = None,
     out: Annotated[Path, typer.Option(help="Run folder to write.")] = Path("runs/run"),
     config: Annotated[Path | None, typer.Option(help="YAML file with a run's configuration.")] = None,
-    labels: Annotated[str | None, typer.Option(help="scribbles, or masks for the fully supervised upper bound.")] = None,
+    labels: Annotated[str | None, typer.Option(help="scribbles, random_walker, or masks (the upper bound).")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print every setting and stop.")] = False,
 ) -> None:

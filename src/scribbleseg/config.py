@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
-from scribbleseg.errors import ConfigError
+from scribbleseg.errors import ConfigError, nearest
+from scribbleseg.methods import METHODS
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -20,12 +23,25 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class RandomWalkerConfig(_Section):
+    """Dense labels made from the strokes before training, see ``data/random_walker.py``.
+
+    Attributes:
+        beta: how much a difference in colour hinders the walker, relative to the picture's own contrast.
+        min_probability: a pixel whose likeliest class is less likely than this stays unlabelled.
+    """
+
+    beta: Annotated[float, Field(ge=0)] = 100.0
+    min_probability: Fraction = 0.0
+
+
 class DataConfig(_Section):
     """Where samples come from and how they are varied.
 
     Attributes:
         root: folder with a ``dataset.yaml``.
-        labels: what training reads: the strokes, or the dense masks (the upper bound).
+        labels: what training reads: the strokes, what a random walker makes of them, or the dense masks (the upper bound).
+        random_walker: how it walks; read where ``labels`` is ``random_walker``.
         train_split, val_split: names of splits; validation is skipped where its split has no masks.
         longest_px: images are shrunk or grown so that their longer side has this length; 0 keeps their size.
             Predictions come back at the original size.
@@ -38,7 +54,8 @@ class DataConfig(_Section):
     """
 
     root: Path | None = None
-    labels: Literal["scribbles", "masks"] = "scribbles"
+    labels: Literal["scribbles", "random_walker", "masks"] = "scribbles"
+    random_walker: RandomWalkerConfig = RandomWalkerConfig()
     train_split: str = "train"
     val_split: str = "val"
     longest_px: Annotated[int, Field(ge=0, le=100_000)] = 0
@@ -70,9 +87,10 @@ class ModelConfig(_Section):
     Attributes:
         backbone: a local folder, a hub name, or a mapping with ``model_type`` and that type's own settings
             (random weights), all read by ``transformers``. The default is a small ResNet without pretraining: it needs
-            no download and learns fast; a pretrained backbone is better wherever one can be had.
+            no download and learns fast; a pretrained backbone is better wherever one can be had. The type ``unet`` is
+            ours (``hidden_sizes``, ``depths``, ``stride``): for borders as fine as the image, with ``decoder: unet``.
         pretrained: load the folder's or hub's weights, not just its architecture.
-        decoder: ``upernet``, or the lighter ``fpn``.
+        decoder: ``upernet``, the lighter ``fpn``, or ``unet``, whose answer is as fine as the backbone's finest map.
         channels: width of the decoder.
         detail_channels: width of the convolutional stem that gives plain ViTs their finest map; 0 for none.
         feature_dim: length D of a deep feature.
@@ -102,7 +120,8 @@ class LossTerm(BaseModel):
     Attributes:
         weight: its factor once the ramp is over.
         start: share of the run before which it is off.
-        ramp: share of the run over which its weight then grows linearly.
+        ramp: share of the run over which its weight then grows.
+        curve: how it grows: ``linear``, or ``sigmoid``, exp(−5(1−t)²) for t from 0 to 1, the custom with mean teachers.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -110,6 +129,7 @@ class LossTerm(BaseModel):
     weight: Annotated[float, Field(ge=0)] = 1.0
     start: Fraction = 0.0
     ramp: Fraction = 0.0
+    curve: Literal["linear", "sigmoid"] = "linear"
 
     def weight_at(self, progress: float) -> float:
         """Return the weight at a share of the run."""
@@ -117,7 +137,8 @@ class LossTerm(BaseModel):
             return 0.0
         if self.ramp == 0:
             return self.weight
-        return self.weight * min(1.0, (progress - self.start) / self.ramp)
+        t = min(1.0, (progress - self.start) / self.ramp)
+        return self.weight * (t if self.curve == "linear" else math.exp(-5 * (1 - t) ** 2))
 
     def numbers(self) -> dict[str, Any]:
         """Return the constructor's numbers."""
@@ -136,6 +157,9 @@ class TrainingConfig(_Section):
         poly_power: exponent of the decay to zero.
         grad_clip: largest gradient norm.
         ema_decay: decay of the averaged weights that are validated and saved; 0 turns averaging off.
+        teacher_noise: spread of the noise, in units of the image's [0, 1], on what the averaged network sees where it
+            teaches (loss ``teacher_consistency``).
+        branch_dropout: chance of dropping a channel of the maps that a second branch gets (loss ``dynamic_mixing``).
         val_every: steps between validations.
         val_images: at most so many validation images, evenly chosen; 0 for all.
         precision: ``auto`` takes bf16 autocast where the device has it.
@@ -152,6 +176,8 @@ class TrainingConfig(_Section):
     poly_power: Positive = 1.0
     grad_clip: Positive = 5.0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    teacher_noise: Annotated[float, Field(ge=0)] = 0.1
+    branch_dropout: Fraction = 0.5
     val_every: Count = 200
     val_images: Annotated[int, Field(ge=0)] = 0
     precision: Annotated[Literal["auto", "32", "bf16"], BeforeValidator(lambda v: str(v) if isinstance(v, int) else v)] = "auto"
@@ -159,25 +185,10 @@ class TrainingConfig(_Section):
     progress_bar: bool = True
 
 
-#: Loss settings by method name. A run's ``losses`` section is laid over its method's.
-METHODS: dict[str, dict[str, dict[str, Any]]] = {
-    "partial_ce": {"partial_cross_entropy": {}},
-    "static": {
-        "partial_cross_entropy": {},
-        "dynamic_feature": {
-            "weight": 4.0,
-            "start": 0.1,
-            "ramp": 0.3,
-            "static": {"weight": 1.0},
-            "dynamic": None,
-        },
-    },
-    "dfr": {
-        "partial_cross_entropy": {},
-        "dynamic_feature": {"weight": 4.0, "start": 0.1, "ramp": 0.3},
-        "feature_consistency": {"weight": 0.3, "confident_after": 0.3},
-    },
-}
+def _known_method(name: str) -> str:
+    if name not in METHODS:
+        raise PydanticCustomError("unknown_method", "a known method; {hint}", {"hint": nearest(name, METHODS)})
+    return name
 
 
 class RunConfig(_Section):
@@ -190,7 +201,7 @@ class RunConfig(_Section):
     """
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    method: Literal["partial_ce", "static", "dfr"] = "dfr"
+    method: Annotated[str, AfterValidator(_known_method)] = "dfr"
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     losses: dict[str, LossTerm] = Field(default_factory=dict)

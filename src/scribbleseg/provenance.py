@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("scribbleseg", "torch", "transformers", "lightning", "numpy", "pillow", "scipy")
+PACKAGES = ("scribbleseg", "scribbleseg-kernels", "torch", "transformers", "lightning", "numpy", "pillow", "scipy")
 
 
 def provenance(seed: int | None = None) -> dict[str, Any]:

@@ -63,10 +63,14 @@ class Output:
     Attributes:
         logits: class scores before the softmax.
         features: deep features of the consistency head, unit length along D.
+        branch_logits: the scores of a second branch, which training may add.
+        teacher_logits: the scores of the averaged network for the same batch, which training may add; no gradient.
     """
 
     logits: Float[Tensor, "B C h w"]
     features: Float[Tensor, "B D h w"]
+    branch_logits: Float[Tensor, "B C h w"] | None = None
+    teacher_logits: Float[Tensor, "B C h w"] | None = None
 
 
 @dataclass(frozen=True)

@@ -210,7 +210,7 @@ def describe(runs: Sequence[Run], dataset: str, split: str) -> str:
         low, high = min(known, key=known.__getitem__), max(known, key=known.__getitem__)
         text += f"The best class of “{best.title}” is {high} (IoU {number(known[high])}), "
         text += f"its weakest {low} ({number(known[low])}). "
-    rivals = [run for run in ranked if run.config.data.labels == "scribbles"]
+    rivals = [run for run in ranked if run.config.data.labels != "masks"]
     if best.config.data.labels == "masks" and rivals:
         text += f"“{best.title}” was trained on dense masks, so it is an upper bound; the best run trained on scribbles is "
         text += f"“{rivals[0].title}” with {number(rivals[0].scores['miou'])}."

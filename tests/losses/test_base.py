@@ -80,6 +80,8 @@ def call(name: str, **change: object) -> object:
         "features": torch.nn.functional.normalize(torch.randn(2, 4, 4, 4, generator=rng), dim=1),
         "valid": torch.ones(2, 8, 8, dtype=torch.bool),
         "progress": 1.0,
+        "branch_logits": torch.randn(2, 3, 4, 4, generator=rng),
+        "teacher_logits": torch.randn(2, 3, 4, 4, generator=rng),
     } | change
     return LOSSES[name]()(torch.randn(2, 3, 4, 4, generator=rng), **data)
 

@@ -68,10 +68,17 @@ class DatasetSpec(BaseModel):
 
 @dataclass(frozen=True)
 class Dataset:
-    """An opened data set; files are read when asked for."""
+    """An opened data set; files are read when asked for.
+
+    Attributes:
+        root: its folder.
+        spec: its ``dataset.yaml``.
+        walked: folder of the labels that a random walker made of the scribbles for a run, if one did.
+    """
 
     root: Path
     spec: DatasetSpec
+    walked: Path | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -119,13 +126,13 @@ class Dataset:
 
         Args:
             stem: of the image.
-            kind: ``scribbles`` or ``masks``.
+            kind: ``scribbles``, ``random_walker`` or ``masks``.
             size: (height, width) that they must have.
 
         Raises:
             DataError: missing, undecodable, another size, or an id that is not in ``names``.
         """
-        folder = self.spec.scribbles if kind == "scribbles" else self.spec.masks
+        folder = {"scribbles": self.spec.scribbles, "random_walker": self.walked, "masks": self.spec.masks}[kind]
         if folder is None:
             raise DataError(self.root / "dataset.yaml", "a `masks` folder", "none named", "name one, or use --labels scribbles")
         try:

@@ -35,6 +35,8 @@ class Loss(nn.Module):
         features: Float[Tensor, "B D h w"] | None = None,
         valid: Bool[Tensor, "B H W"] | None = None,
         progress: float = 1.0,
+        branch_logits: Float[Tensor, "B C h w"] | None = None,
+        teacher_logits: Float[Tensor, "B C h w"] | None = None,
     ) -> Float[Tensor, ""]:
         """Return the mean loss.
 
@@ -45,8 +47,18 @@ class Loss(nn.Module):
             features: deep features on the grid of the logits.
             valid: False on padding.
             progress: share of the training run that is done, in [0, 1].
+            branch_logits: class scores of a second branch.
+            teacher_logits: class scores of a teacher.
         """
-        given = {"labels": labels, "rgb": rgb, "features": features, "valid": valid, "progress": progress}
+        given = {
+            "labels": labels,
+            "rgb": rgb,
+            "features": features,
+            "valid": valid,
+            "progress": progress,
+            "branch_logits": branch_logits,
+            "teacher_logits": teacher_logits,
+        }
         missing = [name for name in self.needs if given[name] is None]
         if missing:
             raise TypeError(f"{type(self).__name__} needs {', '.join(sorted(missing))}: pass it by keyword")

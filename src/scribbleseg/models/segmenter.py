@@ -30,6 +30,7 @@ class Segmenter(nn.Module):
     Attributes:
         stride: of the output grid, in pixels of the image.
         multiple: sizes that are a multiple of this need no padding.
+        map_channels: of each map that the decoder gets.
     """
 
     mean: Tensor
@@ -49,27 +50,39 @@ class Segmenter(nn.Module):
             channels, strides = self.pyramid.channels, self.pyramid.strides
         self.stride = strides[0]
         self.multiple = self.backbone.multiple
+        self.map_channels = tuple(channels)
         self.decoder = DECODERS[config.decoder](channels, config.channels)
         self.class_head = ClassHead(config.channels, num_classes, config.dropout)
         self.feature_head = FeatureConsistencyHead([config.channels, *channels], config.feature_dim)
         self.register_buffer("mean", torch.tensor(IMAGE_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGE_STD).view(1, 3, 1, 1), persistent=False)
 
-    def forward(self, image: Float[Tensor, "B 3 H W"]) -> Output:
-        """Return logits and features; sizes that are not a multiple of ``multiple`` are padded inside and cut again."""
+    def forward(self, image: Float[Tensor, "B 3 H W"], branch: nn.Module | None = None) -> Output:
+        """Return logits and features; sizes that are not a multiple of ``multiple`` are padded inside and cut again.
+
+        Args:
+            image: in [0, 1].
+            branch: gets the same maps as the decoder; what it returns is ``branch_logits``.
+        """
         padded = pad_to(image, self.multiple)
-        output = self._run(padded)
+        output = self._run(padded, branch)
         grid = output.logits.shape[-2:]
         rows, columns = (-(-n * g // m) for n, g, m in zip(image.shape[-2:], grid, padded.shape[-2:], strict=True))
-        return Output(output.logits[..., :rows, :columns], output.features[..., :rows, :columns])
+        other = output.branch_logits
+        return Output(
+            output.logits[..., :rows, :columns],
+            output.features[..., :rows, :columns],
+            None if other is None else other[..., :rows, :columns],
+        )
 
-    def _run(self, image: Float[Tensor, "B 3 H W"]) -> Output:
+    def _run(self, image: Float[Tensor, "B 3 H W"], branch: nn.Module | None = None) -> Output:
         x = (image - self.mean) / self.std
         maps = self.backbone(x)
         if self.pyramid is not None:
             maps = self.pyramid(x, maps)
         decoded = self.decoder(maps)
-        return Output(self.class_head(decoded).float(), self.feature_head([decoded, *maps]))
+        other = None if branch is None else branch(maps)
+        return Output(self.class_head(decoded).float(), self.feature_head([decoded, *maps]), other)
 
     def probabilities(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C H W"]:
         """Return class probabilities at the image's size."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import lightning.pytorch as pl
@@ -15,6 +16,7 @@ from scribbleseg.config import RunConfig
 from scribbleseg.data.loader import generator_for
 from scribbleseg.errors import ConfigError, ScribblesegError, TrainingError
 from scribbleseg.losses import Objective
+from scribbleseg.models.branch import Branch
 from scribbleseg.models.folder import TrainedModel
 from scribbleseg.models.segmenter import Segmenter
 from scribbleseg.predict import predict_mask
@@ -38,6 +40,8 @@ class SegmentationModule(pl.LightningModule):
             fitting = f"{crop // multiple * multiple or multiple} or {(crop // multiple + 1) * multiple}"
             raise ConfigError("data.crop_px", f"a multiple of {multiple}, as the backbone needs", str(crop), f"use {fitting}")
         self.objective = Objective(config.losses)
+        wanted = "branch_logits" in self.objective.needs()
+        self.branch = Branch(self.segmenter, config.training.branch_dropout) if wanted else None
         self.averaged = AveragedModel(self.segmenter, multi_avg_fn=_moving_average(config.training.ema_decay))
         self.averaged.requires_grad_(False)
         self._confusion = np.zeros((len(names), len(names)), dtype=np.int64)
@@ -61,12 +65,15 @@ class SegmentationModule(pl.LightningModule):
         return batch.to(device) if isinstance(batch, Batch) else batch
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Make the step's random draws (dropout, sampled pixels) depend on the seed and the step alone."""
+        """Make the step's random draws (dropout, sampled pixels, noise) depend on the seed and the step alone."""
         torch.manual_seed(generator_for(self.config.seed, 3, self.global_step).initial_seed())
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the objective of one batch."""
-        total, means = self.objective(self.segmenter(batch.image), batch, self.progress)
+        output = self.segmenter(batch.image, self.branch)
+        if "teacher_logits" in self.objective.needs(self.progress):
+            output = replace(output, teacher_logits=self._taught(batch.image))
+        total, means = self.objective(output, batch, self.progress)
         if not bool(torch.isfinite(total)):
             bad = ", ".join(f"{name}={float(value.detach()):.4g}" for name, value in means.items())
             raise TrainingError(
@@ -79,6 +86,14 @@ class SegmentationModule(pl.LightningModule):
             self.log(f"train/{name}", value.detach(), prog_bar=True)
         self.log("train/total", total.detach(), prog_bar=True)
         return total
+
+    @torch.no_grad()
+    def _taught(self, image: Tensor) -> Tensor:
+        """Return the scores of the averaged network, without dropout, for the image under noise of at most twice its spread."""
+        spread = self.config.training.teacher_noise
+        if spread:
+            image = (image + (torch.randn_like(image) * spread).clamp(-2 * spread, 2 * spread)).clamp(0, 1)
+        return self.averaged.eval()(image).logits
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step, and update the moving average at once: callbacks that save the state come next."""
@@ -106,7 +121,8 @@ class SegmentationModule(pl.LightningModule):
         training, model = self.config.training, self.config.model
         factor = training.backbone_lr_factor or (0.1 if model.pretrained and isinstance(model.backbone, str) else 1.0)
         groups: dict[tuple[bool, bool], list[Tensor]] = {}
-        for name, parameter in self.segmenter.named_parameters():
+        trained = [*self.segmenter.named_parameters(), *(self.branch.named_parameters() if self.branch is not None else ())]
+        for name, parameter in trained:
             key = (name.startswith("backbone."), parameter.ndim > 1)
             groups.setdefault(key, []).append(parameter)
         optimizer = torch.optim.AdamW(

@@ -14,6 +14,9 @@ _SHORT = {
     "train/partial_cross_entropy": "pce",
     "train/dynamic_feature": "dfr",
     "train/feature_consistency": "head",
+    "train/teacher_consistency": "teacher",
+    "train/branch_cross_entropy": "branch pce",
+    "train/dynamic_mixing": "mix",
     "val/miou": "val mIoU",
 }
 

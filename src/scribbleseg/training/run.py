@@ -14,6 +14,7 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from torch.utils.data import DataLoader, Dataset as TorchDataset
 
@@ -22,6 +23,7 @@ from scribbleseg.config import RunConfig, differing_keys, dump_config, load_conf
 from scribbleseg.data.folder import Dataset, check_training_labels, open_dataset
 from scribbleseg.data.images import image_size
 from scribbleseg.data.loader import evenly, training_loader
+from scribbleseg.data.random_walker import require_walker, with_random_walker
 from scribbleseg.errors import ConfigError, StorageError
 from scribbleseg.losses.objective import complete
 from scribbleseg.models.folder import save_model
@@ -53,7 +55,8 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = False) -> Path:
         config: of the run; ``data.root`` must be set.
         out: run folder. It gets ``config.yaml``, ``run.json`` (seed, versions, commit), ``metrics.csv``, ``checkpoints/``
             (``last`` and ``best``) and ``model/``, the averaged weights at the last step, which no mask has touched. Where
-            the validation split has masks, ``best/`` is the same at the step of the best validation mIoU.
+            the validation split has masks, ``best/`` is the same at the step of the best validation mIoU. With ``labels:
+            random_walker`` its labels are in ``random_walker/``; a resumed run keeps those it began with.
         resume: go on from ``checkpoints/last.ckpt``; the result is that of an undisturbed run, bit for bit.
 
     Raises:
@@ -65,7 +68,11 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = False) -> Path:
     config, out = _complete(config), Path(out)
     assert config.data.root is not None
     dataset = open_dataset(config.data.root)
-    check_training_labels(dataset, dataset.stems(config.data.train_split), config.data.labels)
+    walks = config.data.labels == "random_walker"
+    if walks:
+        require_walker()
+    stems = dataset.stems(config.data.train_split)
+    check_training_labels(dataset, stems, "scribbles" if walks else config.data.labels)
     validation = _validation_loader(dataset, config)
     last = out / "checkpoints" / "last.ckpt"
     if config.training.threads:
@@ -73,6 +80,11 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = False) -> Path:
     torch.manual_seed(config.seed)
     module = SegmentationModule(config, dataset.names)
     _claim(out, last, config, resume)
+    if walks:
+        every = 0.1 if sys.stderr.isatty() else 60
+        shown = Tqdm(stems, desc="random walker", mininterval=every, disable=not config.training.progress_bar)
+        numbers = config.data.random_walker, config.data.longest_px
+        dataset = with_random_walker(dataset, shown, *numbers, out / "random_walker", keep=resume)
     try:
         with _quiet_lightning():
             logger = history_logger(out, last if resume else None)
