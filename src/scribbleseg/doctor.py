@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 
+from scribbleseg.ops.backends import Backend
+from scribbleseg.ops.dense import BACKENDS as DENSE
+from scribbleseg.ops.tree import BACKENDS as TREE
 from scribbleseg.ops.windowed import BACKENDS as WINDOWED
 from scribbleseg.provenance import machine, package_versions
 from scribbleseg.training.run import has_bf16
 
-#: Optional packages and what they add.
-OPTIONAL = {"tensorboard": "training curves in TensorBoard"}
+#: Extras, the module each brings, and what it adds.
+OPTIONAL = {
+    "tensorboard": ("tensorboard", "training curves in TensorBoard"),
+    "walker": ("skimage", "labels from a random walker"),
+}
 
 #: Every op with backends.
-OPS = {"windowed_energy": WINDOWED}
+OPS: dict[str, Mapping[str, Backend]] = {
+    "windowed_energy": WINDOWED,
+    "tree_filter": TREE,
+    **{f"dense_filter, {method}": backends for method, backends in DENSE.items()},
+}
 
 
 @dataclass(frozen=True)
@@ -48,8 +59,8 @@ def examine() -> list[Finding]:
         for name, backend in backends.items():
             reason = backend.why_not(device)
             found.append(Finding(f"backends of {op} on {device}", name, "–" if reason else "available", reason))
-    for name, use in OPTIONAL.items():
-        present = importlib.util.find_spec(name) is not None
+    for name, (module, use) in OPTIONAL.items():
+        present = importlib.util.find_spec(module) is not None
         found.append(Finding("optional", name, use, None if present else f"not installed: pip install 'scribbleseg[{name}]'"))
     return found
 

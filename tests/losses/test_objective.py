@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import doctest
 import importlib
+import math
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,14 @@ class TestWeights:
     def test_start_without_ramp(self, progress, expected):
         assert LossTerm(weight=3.0, start=0.5).weight_at(progress) == expected
 
+    @pytest.mark.parametrize(
+        ("progress", "expected"),
+        [(0.19, 0.0), (0.2, math.exp(-5)), (0.3, math.exp(-5 * 0.75**2)), (0.6, 1.0), (1.0, 1.0)],
+    )
+    def test_sigmoid_ramp(self, progress, expected):
+        term = LossTerm(weight=2.0, start=0.2, ramp=0.4, curve="sigmoid")
+        assert term.weight_at(progress) == pytest.approx(2 * expected, rel=1e-12)
+
     def test_plain_weight(self):
         assert [LossTerm(weight=0.3).weight_at(p) for p in (0.0, 0.5, 1.0)] == [0.3] * 3
 
@@ -75,6 +84,8 @@ def make(seed: int = 0) -> tuple[Output, Batch]:
     output = Output(
         torch.randn(2, 3, 4, 4, generator=rng).requires_grad_(),
         torch.nn.functional.normalize(torch.randn(2, 4, 4, 4, generator=rng), dim=1).requires_grad_(),
+        torch.randn(2, 3, 4, 4, generator=rng).requires_grad_(),
+        torch.randn(2, 3, 4, 4, generator=rng),
     )
     return output, Batch(("a", "b"), rgb, rgb, labels, torch.ones(2, 8, 8, dtype=torch.bool))
 
@@ -105,6 +116,16 @@ class TestObjective:
             torch.manual_seed(0)
             loss = build_loss(name, self.schedule[name].numbers())
             assert means[name].item() == pytest.approx(loss(output.logits, **data).item(), rel=1e-6)
+
+    @pytest.mark.parametrize(
+        ("progress", "expected"),
+        [(0.1, {"labels"}), (0.5, {"labels", "branch_logits"}), (0.9, {"labels", "branch_logits", "valid"})],
+    )
+    def test_needs_are_those_of_the_losses_that_have_begun(self, progress, expected):
+        late = {"partial_cross_entropy": LossTerm(), "branch_cross_entropy": LossTerm(start=0.3)}
+        objective = Objective(late | {"dynamic_mixing": LossTerm(start=0.6), "teacher_consistency": LossTerm(weight=0)})
+        assert objective.needs(progress) == expected
+        assert objective.needs() == {"labels", "branch_logits", "valid"}
 
     def test_weight_zero_removes_a_loss(self):
         objective = Objective(self.schedule | {"dynamic_feature": LossTerm(weight=0.0)})
@@ -201,6 +222,7 @@ class TestNumbers:
             "dynamic": DYNAMIC.model_dump(),
             "relaxation": "bilinear",
             "refine": 1,
+            "stride": 1,
             "feature_gradient": False,
         }
         assert set(terms["feature_consistency"].numbers()) == {

@@ -12,9 +12,21 @@ from torch import Tensor, nn
 from scribbleseg.config import LossTerm, merge
 from scribbleseg.errors import ConfigError, nearest
 from scribbleseg.losses.base import Loss
+from scribbleseg.losses.branch_cross_entropy import BranchCrossEntropyLoss
+from scribbleseg.losses.dense_crf import DenseCRFLoss
 from scribbleseg.losses.dynamic_feature import DynamicFeatureLoss
+from scribbleseg.losses.dynamic_mixing import DynamicMixingLoss
+from scribbleseg.losses.entropy import EntropyLoss
 from scribbleseg.losses.feature_consistency import FeatureConsistencyLoss
+from scribbleseg.losses.gated_crf import GatedCRFLoss
+from scribbleseg.losses.mumford_shah import MumfordShahLoss
+from scribbleseg.losses.normalized_cut import NormalizedCutLoss
 from scribbleseg.losses.partial_cross_entropy import PartialCrossEntropyLoss
+from scribbleseg.losses.partial_dice import PartialDiceLoss
+from scribbleseg.losses.potts_relaxation import PottsRelaxationLoss
+from scribbleseg.losses.teacher_consistency import TeacherConsistencyLoss
+from scribbleseg.losses.total_variation import TotalVariationLoss
+from scribbleseg.losses.tree_energy import TreeEnergyLoss
 from scribbleseg.records import Batch, Output, Terms
 
 #: Every loss by the name it has in a run's configuration.
@@ -22,6 +34,18 @@ LOSSES: dict[str, type[Loss]] = {
     "partial_cross_entropy": PartialCrossEntropyLoss,
     "dynamic_feature": DynamicFeatureLoss,
     "feature_consistency": FeatureConsistencyLoss,
+    "teacher_consistency": TeacherConsistencyLoss,
+    "branch_cross_entropy": BranchCrossEntropyLoss,
+    "dynamic_mixing": DynamicMixingLoss,
+    "partial_dice": PartialDiceLoss,
+    "entropy": EntropyLoss,
+    "total_variation": TotalVariationLoss,
+    "mumford_shah": MumfordShahLoss,
+    "gated_crf": GatedCRFLoss,
+    "potts_relaxation": PottsRelaxationLoss,
+    "tree_energy": TreeEnergyLoss,
+    "dense_crf": DenseCRFLoss,
+    "normalized_cut": NormalizedCutLoss,
 }
 
 
@@ -61,7 +85,7 @@ def complete(terms: Mapping[str, LossTerm]) -> dict[str, LossTerm]:
     """Return the terms with every number of every loss written out, as a run's record needs them."""
     return {
         name: LossTerm.model_validate(
-            {"weight": term.weight, "start": term.start, "ramp": term.ramp}
+            {key: getattr(term, key) for key in LossTerm.model_fields}
             | {
                 key: value.model_dump() if isinstance(value, BaseModel) else value
                 for key, value in loss_numbers(name, term.numbers()).items()
@@ -86,6 +110,11 @@ class Objective(nn.Module):
         self.schedule = active
         self.losses = nn.ModuleDict({name: build_loss(name, term.numbers()) for name, term in active.items()})
 
+    def needs(self, progress: float = 1.0) -> frozenset[str]:
+        """Return what the losses take whose weight has begun at this share of the run; at 1, what any of them takes."""
+        begun = [loss for name, loss in self.losses.items() if self.schedule[name].weight_at(progress) > 0]
+        return frozenset().union(*(loss.needs for loss in begun if isinstance(loss, Loss)))
+
     def terms(self, output: Output, batch: Batch, progress: float) -> dict[str, Terms]:
         """Return every loss whose weight has begun, as sum and count."""
         data: dict[str, Any] = {
@@ -94,6 +123,8 @@ class Objective(nn.Module):
             "features": output.features,
             "valid": batch.valid,
             "progress": progress,
+            "branch_logits": output.branch_logits,
+            "teacher_logits": output.teacher_logits,
         }
         result = {}
         for name, loss in self.losses.items():

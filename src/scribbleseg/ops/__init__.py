@@ -1,1 +1,7 @@
-"""The numeric kernels under the losses."""
+"""The numeric kernels under the losses: each op with its definition and its backends."""
+
+from scribbleseg.ops.dense import dense_energy, dense_filter
+from scribbleseg.ops.tree import tree_filter
+from scribbleseg.ops.windowed import windowed_energy
+
+__all__ = ["dense_energy", "dense_filter", "tree_filter", "windowed_energy"]

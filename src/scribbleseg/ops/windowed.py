@@ -81,6 +81,11 @@ BACKENDS: dict[str, Backend] = {
 }
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # a graph cannot look for modules
+def _choose(name: str | None, device: torch.device) -> str:
+    return choose("windowed_energy", BACKENDS, name, device)
+
+
 @torch.library.custom_op(
     "scribbleseg::windowed_energy",
     mutates_args=(),
@@ -176,7 +181,7 @@ def windowed_energy(
         )
     if relaxation not in RELAXATIONS:
         raise ConfigError("windowed_energy", "a known relaxation", relaxation, nearest(relaxation, RELAXATIONS))
-    chosen = choose("windowed_energy", BACKENDS, backend, probs.device)
+    chosen = _choose(backend, probs.device)
     dtype = torch.promote_types(torch.float32, torch.promote_types(probs.dtype, guide.dtype))
     probs, guide = probs.to(dtype), guide.to(dtype)
     if check:
