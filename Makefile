@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint slow kernels results clean help
+.PHONY: demo test lint slow kernels bench results clean help
 
 help:           ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -26,6 +26,10 @@ kernels: $(VENV)/.kernels ## the compiled CPU kernels, where a C++ compiler is
 
 slow: $(VENV)/.dev $(VENV)/.kernels  ## the long checks: the whole demo, real data where it is at hand
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow -q
+
+bench: $(VENV)/.dev $(VENV)/.kernels ## time the ops (docs/performance.md); PEERS=folder adds the field's own code
+	$(BIN)/python -m benchmarks.ops.all run $(if $(PEERS),--peers-dir $(PEERS))
+	$(BIN)/python -m benchmarks.ops.all write
 
 results: $(VENV)/.dev ## train and score the comparison of docs/results.md; needs DATA=… BACKBONE=…
 	$(BIN)/python benchmarks/first_light.py run --data $(DATA) --backbone $(BACKBONE)

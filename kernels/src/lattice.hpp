@@ -127,10 +127,10 @@ void Lattice<T>::place(const LatticeArrays<T>& arrays, int64_t image, int64_t at
     double *sorted = gap + corners * BLOCK, bad[BLOCK] = {}, tail[BLOCK] = {}, total[BLOCK] = {};
     int64_t* step = reinterpret_cast<int64_t*>(sorted + (corners + 1) * BLOCK);
     const int64_t count = std::min<int64_t>(BLOCK, pixels - at);
-    int64_t all = 0;
+    uint64_t all = 0;
     for (int64_t j = d; j > 0; --j) {
         const T* g = arrays.guide + (image * d + j - 1) * pixels + at;
-        all += arrays.hash[j - 1];
+        all += uint64_t(arrays.hash[j - 1]);
         for (int64_t l = 0; l < BLOCK; ++l) {
             double c = l < count ? double(g[l]) * arrays.scale[j - 1] + arrays.shift[j - 1] : 0.0;
             if (!(std::fabs(c) <= most)) {
@@ -180,7 +180,7 @@ void Lattice<T>::place(const LatticeArrays<T>& arrays, int64_t image, int64_t at
             const double before = r ? sorted[(corners - r) * BLOCK + l] : sorted[l] - 1.0;
             names[r] = int64_t(h);
             shares[r] = T(sorted[(corners - 1 - r) * BLOCK + l] - before + bad[l]);
-            h += uint64_t(all) - uint64_t(corners) * uint64_t(step[(corners - 1 - r) * BLOCK + l]);
+            h += all - uint64_t(corners) * uint64_t(step[(corners - 1 - r) * BLOCK + l]);
         }
     }
 }
@@ -259,8 +259,8 @@ template <class T> void Lattice<T>::find_points(int threads) {
             if (first[e]) corner[e] = next++;
         });
     }
-    int64_t all = 0;
-    for (int64_t k = 0; k < d; ++k) all += hash[k];
+    uint64_t all = 0;
+    for (int64_t k = 0; k < d; ++k) all += uint64_t(hash[k]);
 #pragma omp parallel num_threads(threads)
     {
 #pragma omp for schedule(dynamic)
@@ -290,7 +290,7 @@ template <class T> void Lattice<T>::find_points(int threads) {
         for (int shard = 0; shard < SHARDS; ++shard)
             for (size_t v = 0; v < number[shard].size(); ++v)
                 for (int64_t k = 0; k < corners; ++k) {
-                    const uint64_t move = uint64_t(corners) * uint64_t(k < d ? hash[k] : 0) - uint64_t(all);
+                    const uint64_t move = uint64_t(corners) * uint64_t(k < d ? hash[k] : 0) - all;
                     const int64_t there = int64_t(uint64_t(tables[shard].points[v]) + move);
                     const int other = shard_of(there);
                     const int32_t found = tables[other].find(there), here = number[shard][v];
