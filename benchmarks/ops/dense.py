@@ -54,13 +54,13 @@ CURVES: dict[str, tuple[int, ...]] = {
 
 
 def inputs(case: Case, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
-    """Return scores (a leaf), colours, and deep features (a leaf) of unit length that follow the scores."""
+    """Return scores (a leaf), colours, and deep features of unit length that follow the scores (a leaf if there are any)."""
     probs, rgb = scene(case.batch, case.classes, case.size)
     rng = torch.Generator().manual_seed(1)
     mix = torch.randn(case.features, case.classes, generator=rng)
     deep = torch.einsum("dc,bchw->bdhw", mix, torch.nn.functional.avg_pool2d(probs, 5, 1, 2))
     deep = torch.nn.functional.normalize(deep, dim=1)
-    return probs.to(dtype).requires_grad_(), rgb.to(dtype), deep.to(dtype).requires_grad_()
+    return probs.to(dtype).requires_grad_(), rgb.to(dtype), deep.to(dtype).requires_grad_(case.features > 0)
 
 
 def guide_of(rgb: Tensor, deep: Tensor) -> Tensor:

@@ -194,6 +194,27 @@ def test_compiled_sum_over_two_point_sets(sizes, pull):
     torch.testing.assert_close(got, true, rtol=1e-11, atol=1e-11)
 
 
+@needs_compiled
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("pull", [False, True])
+@pytest.mark.parametrize("spread_", [1.0, 8.0, 100.0])
+def test_compiled_sum_of_far_points_that_it_passes_over(dtype, pull, spread_):
+    """In three heaps, many of the points are out of each other's sight; their order is not that of the heaps."""
+    rng = torch.Generator().manual_seed(7)
+
+    def points(count: int) -> Tensor:
+        heap = torch.randn(1, 4, 3, generator=rng, dtype=torch.float64) * spread_
+        return heap[..., torch.randint(0, 3, (count,), generator=rng)] + torch.randn(1, 4, count, generator=rng)
+
+    x, y = points(61), points(2503)
+    x = torch.cat([x, y[..., 100:140]], 2)
+    v = torch.rand(1, 7, 2503, generator=rng, dtype=torch.float64)
+    u = torch.rand(1, 7, 101, generator=rng, dtype=torch.float64) if pull else None
+    true = gaussian_sum_torch(x.to(dtype).double(), y.to(dtype).double(), v, u)
+    found = gaussian_sum_compiled(x.to(dtype), y.to(dtype), v.to(dtype), None if u is None else u.to(dtype))
+    assert gap(found, true) < spread_ * (1e-6 if dtype == torch.float32 else 1e-12)  # a pull is a difference of such numbers
+
+
 @pytest.mark.parametrize("pairs", [1, 100, 1000])
 def test_tiles_of_pairs_add_up(pairs, monkeypatch):
     rng = torch.Generator().manual_seed(0)
