@@ -131,8 +131,9 @@ def gaussian_sum_triton(x: Tensor, y: Tensor, v: Tensor, u: Tensor | None = None
     sizes = (x.shape[2], y.shape[2], x.shape[1], v.shape[1])
     block = min(GROUP, max(16, triton.next_power_of_2(out.shape[1])))
     grid = (triton.cdiv(out.shape[2], TILE_I), out.shape[0], triton.cdiv(out.shape[1], block))
+    options = {"BI": TILE_I, "BJ": TILE_J, "num_warps": NUM_WARPS, "enable_fp_fusion": True}  # said, lest Triton warn
     if u is None:
-        _sum[grid](x, y, v, out, *sizes, BI=TILE_I, BJ=TILE_J, BN=block, num_warps=NUM_WARPS)
+        _sum[grid](x, y, v, out, *sizes, BN=block, **options)
     else:
-        _pull[grid](x, y, u.contiguous(), v, out, *sizes, BI=TILE_I, BJ=TILE_J, BN=32, BG=block, num_warps=NUM_WARPS)
+        _pull[grid](x, y, u.contiguous(), v, out, *sizes, BN=32, BG=block, **options)
     return out

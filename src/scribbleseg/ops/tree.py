@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from scribbleseg.errors import ConfigError
-from scribbleseg.ops.backends import Backend, choose, reference_only, why_not_compiled
+from scribbleseg.ops.backends import Backend, choose, reference_only, why_not_compiled, why_not_triton
 from scribbleseg.ops.finite import check_finite
 from scribbleseg.ops.tree_compiled import build_compiled, filter_compiled, gradient_compiled
 from scribbleseg.ops.tree_edges import grid_distances, tree_weights
@@ -50,8 +50,23 @@ class TreeBackend(Backend):
     gradient: Callable[..., Any] | None
 
 
+def filter_triton(*arguments):  # type: ignore[no-untyped-def]
+    """The GPU backend; its file is read when it is first used, since it needs Triton."""
+    from scribbleseg.ops import tree_triton
+
+    return tree_triton.filter_triton(*arguments)
+
+
+def gradient_triton(*arguments):  # type: ignore[no-untyped-def]
+    """The gradient of the GPU backend, as late."""
+    from scribbleseg.ops import tree_triton
+
+    return tree_triton.gradient_triton(*arguments)
+
+
 #: In order of preference; the first without a reason against it is taken.
 BACKENDS: dict[str, TreeBackend] = {
+    "triton": TreeBackend(filter_triton, why_not_triton, build_torch, gradient_triton),
     "compiled": TreeBackend(filter_compiled, why_not_compiled("_tree"), build_compiled, gradient_compiled),
     "torch": TreeBackend(filter_torch, lambda device: None, build_torch, gradient_torch),
     "reference": TreeBackend(filter_reference, reference_only, build_reference, None),
@@ -185,7 +200,8 @@ def tree_filter(
         DataError: ``check`` found a value that is not finite.
 
     Cost: time and memory linear in the inputs: of each class two passes forward, four backward with the gradient by the
-    guide and two without (compiled); log₂ of the tree's depth as many on whole maps (torch).
+    guide and two without (compiled); log₂ of the tree's depth as many on whole maps (torch). Triton does so downwards; upwards
+    it reads and writes a map some ten times, however large it is.
 
     Reference: Song et al., *Learnable Tree Filter*, arXiv 1909.12513, § 3; Liang et al., *Tree Energy Loss*, arXiv 2203.10739,
     eqs. 3–7. Their code adds 1 to the weights, which changes no tree but rounds small differences away, and has no padding.

@@ -7,8 +7,8 @@ tells how far each edge is from the tour's end. The one of an edge's two directi
 
 **Filter.** With A the matrix of affinities from parent to child, s = (I − Aᵀ)⁻¹ y (up) and t = (I − A)⁻¹ (1 − a²) s (down).
 (I − A)⁻¹ = Π_k (I + A^(2^k)), and A^(2^k) has one entry a row: the pixel 2^k above, with the product of the affinities.
-No level of the tree is a step of its own: a path of 1000 pixels takes 10. There is no Triton kernel beside it: one that
-walks the levels would wait for memory as often as the tree is deep, one that doubles would only fuse what stands here.
+No level of the tree is a step of its own: a path of 1000 pixels takes 10. On CUDA :mod:`scribbleseg.ops.tree_triton` filters
+along the trees made here; it doubles downwards, too, but not upwards.
 """
 
 from __future__ import annotations
