@@ -27,7 +27,7 @@ kernels: $(VENV)/.kernels ## the compiled CPU kernels, where a C++ compiler is
 slow: $(VENV)/.dev $(VENV)/.kernels  ## the long checks: the whole demo, real data where it is at hand
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow -q
 
-bench: $(VENV)/.dev $(VENV)/.kernels ## time the ops (docs/performance.md); PEERS=folder adds the field's own code
+bench: $(VENV)/.dev $(VENV)/.kernels ## time the ops, a step, loading and start (docs/performance.md); PEERS=folder adds the field's own code
 	$(BIN)/python -m benchmarks.ops.all run $(if $(PEERS),--peers-dir $(PEERS))
 	$(BIN)/python -m benchmarks.ops.all write
 

@@ -14,6 +14,12 @@ from benchmarks.ops import all as everything, measure, page, record
 from benchmarks.ops.measure import Case
 
 OPS = list(everything.OPS)
+#: What the benchmarks of a training run are told to be short.
+TRAINING = {
+    "step": {"threads": 1, "rounds": 1, "seconds": 1e-4, "size": 64, "batch": 1, "quick": True},
+    "loading": {"rounds": 1, "workers": 1, "size": 32, "batch": 2, "batches": 3, "quick": True},
+    "start": {"rounds": 1},
+}
 #: A side of each op that runs everywhere.
 PORTABLE = {"windowed": "torch", "dense": "exact_torch", "tree": "torch"}
 
@@ -69,13 +75,59 @@ def test_page_says_what_the_file_says(measured, tmp_path):
     result = json.loads(json.dumps(result))
     op = module.__name__.rpartition(".")[2]
     result["rows"][0]["sides"][PORTABLE[op]]["ms"] = [122.0, 123.0, 777.0]
-    record.save(op, result, tmp_path / f"{op}.json")
+    record.save(op, result, tmp_path / measure.RESULTS.name / f"{op}.json")
     parts = everything.parts(tmp_path, tmp_path / "images")
     assert "123 [122, 777]" in "\n".join(parts[op])
     assert (tmp_path / "images" / f"{op}-scaling.svg").stat().st_size > 1000
     assert all("Not measured yet" in parts[other][0] for other in OPS if other != op)
     missed = [target for target in module.targets(result) if not target.met]
     assert sum(line.startswith("- ") for line in parts["short"]) == len(missed)
+
+
+@pytest.fixture(scope="module", params=everything.TRAINING)
+def measured_run(request):
+    """A part of a training run, its module and its result."""
+    module = import_module(f"benchmarks.{request.param}")
+    return request.param, module, module.run(**TRAINING[request.param])
+
+
+def test_page_says_what_the_file_of_a_training_run_says(measured_run, tmp_path):
+    name, module, result = measured_run
+    record.save(name, result, tmp_path / f"{name}.json")
+    parts = everything.parts(tmp_path, tmp_path / "images")
+    targets = module.targets(json.loads(json.dumps(result)))
+    assert targets
+    assert all(f"| {target.text} | " in "\n".join(parts[name]) for target in targets)
+    assert sum(line.startswith("- ") for line in parts["short"]) == sum(not target.met for target in targets)
+    assert all("Not measured yet" in parts[other][0] for other in everything.TRAINING if other != name)
+
+
+def test_what_is_measured_of_a_training_run(measured_run):
+    name, module, result = measured_run
+    if name == "step":
+        assert {module.STEP, "static kernel, portable", "DFR, portable"} <= set(result["sides"])
+        assert result["sides"][module.STEP]["share"] == [1.0] * 3
+        assert all(side["ms"][0] > 0 and side["share"][0] > 0 for side in result["sides"].values())
+        assert not any("unfold" in side for side in result["sides"])  # it is a peer's
+    elif name == "loading":
+        assert result["per_core"][0] > 0
+        assert 0 < result["waited"][0] <= result["waited"][2] <= 1
+    else:
+        assert set(module.PROMISED) < set(result["seconds"])
+        assert all(seconds[0] > 0 for seconds in result["seconds"].values())
+
+
+def test_a_wrong_gradient_stops_the_step(monkeypatch):
+    step = import_module("benchmarks.step")
+    right = step.regularizer
+
+    def slightly_off(*arguments, double=False, **options):
+        call = right(*arguments, double=double, **options)
+        return call if double else lambda: tuple(x * (1 + 1e-4) for x in call())
+
+    monkeypatch.setattr(step, "regularizer", slightly_off)
+    with pytest.raises(ArithmeticError, match=r"static, \w+ on the batch"):
+        step.run(**TRAINING["step"])
 
 
 def test_page_is_made_from_the_files_in_the_repository(tmp_path):

@@ -1,10 +1,10 @@
-"""All benchmarks of the ops, and the page made from them.
+"""All benchmarks of the ops and of a training run, and the page made from them.
 
-    python -m benchmarks.ops.all run [--peers-dir PEERS_DIR] [--threads 2] [--only windowed dense tree agree]
+    python -m benchmarks.ops.all run [--peers-dir PEERS_DIR] [--threads 2] [--only windowed dense tree agree step loading start]
     python -m benchmarks.ops.all write
 
-``run`` measures each op in a process of its own and writes one JSON file an op to benchmarks/results/ops/; ``write`` makes
-the tables and pictures of docs/performance.md from those files.
+``run`` measures each in a process of its own and writes one JSON file each, of an op to benchmarks/results/ops/, of a training
+run to benchmarks/results/; ``write`` makes the tables and pictures of docs/performance.md from those files.
 """
 
 from __future__ import annotations
@@ -28,6 +28,11 @@ OPS = {
 }
 AGREE = "agree"
 
+#: What is measured of a training run; each has a module of this name in benchmarks/.
+TRAINING = ("step", "loading", "start")
+
+EVERYTHING = (*OPS, AGREE, *TRAINING)
+
 SHORT = "short"
 
 #: Parts of the page that have tables alone.
@@ -36,25 +41,27 @@ OTHERS = {"windowed_gpu": page.gpu, AGREE: page.agreement}
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure."""
-    options = ["--threads", str(arguments.threads), "--rounds", str(arguments.rounds), "--seconds", str(arguments.seconds)]
-    if arguments.peers_dir:
-        options += ["--peers-dir", str(arguments.peers_dir.resolve())]
+    peers = ["--peers-dir", str(arguments.peers_dir.resolve())] if arguments.peers_dir else []
+    threads = ["--threads", str(arguments.threads)]
+    options = [*threads, "--rounds", str(arguments.rounds), "--seconds", str(arguments.seconds)]
+    others: dict[str, list[str]] = {"step": threads, "loading": [], "start": []}  # their rounds are few or many of their own
     environment = os.environ | {"OMP_NUM_THREADS": str(arguments.threads), "MKL_NUM_THREADS": str(arguments.threads)}
     failed = []
     for name in arguments.only:
-        words = [sys.executable, "-m", f"benchmarks.ops.{name}", *options]
+        module = f"benchmarks.{name}" if name in TRAINING else f"benchmarks.ops.{name}"
+        words = [sys.executable, "-m", module, *peers, *others.get(name, options)]
         if subprocess.run(words, cwd=ROOT, env=environment, check=False).returncode:
             failed.append(name)
     if failed:
         sys.exit(f"not measured, see above: {', '.join(failed)}")
 
 
-def parts(results: Path = RESULTS, images: Path = page.IMAGES) -> dict[str, list[str]]:
+def parts(results: Path = RESULTS.parent, images: Path = page.IMAGES) -> dict[str, list[str]]:
     """Draw the pictures and return the text of each part of the page."""
     found: dict[str, list[str]] = {}
     promised: list[Target] = []
     for op, title in OPS.items():
-        result = page.read(op, results)
+        result = page.read(op, results / RESULTS.name)
         if result is None:
             found[op] = [f"Not measured yet: `python -m benchmarks.ops.{op}`."]
             continue
@@ -77,9 +84,18 @@ def parts(results: Path = RESULTS, images: Path = page.IMAGES) -> dict[str, list
             f"![{title}: time against each size, logarithmic](images/{picture.name})",
         ]
     for name, tables in OTHERS.items():
-        result = page.read(name, results)
+        result = page.read(name, results / RESULTS.name)
         promised += page.gpu_targets(result) if result and name == "windowed_gpu" else []
         found[name] = tables(result) if result else [f"Not measured yet: `python -m benchmarks.ops.{name}`."]
+    for name in TRAINING:
+        result = page.read(name, results)
+        if result is None:
+            found[name] = [f"Not measured yet: `python -m benchmarks.{name}`."]
+            continue
+        module = importlib.import_module(f"benchmarks.{name}")
+        targets = module.targets(result)
+        promised += targets
+        found[name] = [page.origin(result), "", *module.tables(result), "", *page.targets_table(targets)]
     found[SHORT] = page.short(promised)
     return found
 
@@ -97,9 +113,9 @@ def main() -> None:
     runner = verbs.add_parser("run")
     runner.add_argument("--peers-dir", type=Path, help="folder of the peers' clones; also PEERS_DIR")
     runner.add_argument("--threads", type=int, default=2)
-    runner.add_argument("--rounds", type=int, default=5)
+    runner.add_argument("--rounds", type=int, default=5, help="of an op")
     runner.add_argument("--seconds", type=float, default=0.15, help="shortest time of a side in a round")
-    runner.add_argument("--only", nargs="+", choices=[*OPS, AGREE], default=[*OPS, AGREE])
+    runner.add_argument("--only", nargs="+", choices=EVERYTHING, default=EVERYTHING)
     runner.set_defaults(verb=run)
     verbs.add_parser("write").set_defaults(verb=write)
     arguments = parser.parse_args()

@@ -157,6 +157,7 @@ def short(targets: Sequence[Target]) -> list[str]:
 
 def draw(result: Mapping[str, Any], title: str, path: Path) -> None:
     """Draw one panel for each axis of a result's curves: milliseconds against size, both logarithmic."""
+    import matplotlib as mpl
     from matplotlib.figure import Figure
     from matplotlib.ticker import FormatStrFormatter, NullFormatter
 
@@ -209,7 +210,8 @@ def draw(result: Mapping[str, Any], title: str, path: Path) -> None:
     base = next(iter(axes.values()))["case"]
     figure.suptitle(f"{title}; where not varied: {base}, {threads(result)}", fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, facecolor="white", metadata={"Date": None} if path.suffix == ".svg" else None)
+    with mpl.rc_context({"svg.hashsalt": "scribbleseg"}):  # the same picture is the same file
+        figure.savefig(path, facecolor="white", metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def read(op: str, results: Path = RESULTS) -> dict[str, Any] | None:

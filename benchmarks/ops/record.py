@@ -23,6 +23,11 @@ LONGEST = 600.0
 
 MATMUL = "matmul"
 
+#: The numbers that a benchmark of an op is told, and their defaults.
+TIMED: dict[str, float] = {"threads": 2, "rounds": 5, "seconds": 0.15}
+
+MEANING = {"seconds": "shortest time of a side in a round"}
+
 
 @dataclass(frozen=True)
 class Target:
@@ -126,24 +131,32 @@ def _may_go_on(last: list[float] | None, growth: float) -> bool:
 
 
 def save(op: str, result: dict[str, Any], out: Path | None = None) -> Path:
-    """Write a result with its origin: commit, machine, threads, versions, and which peers were there."""
+    """Write a result with its origin: commit, machine, threads, versions, and which peers were there if it does not say."""
     target = out or RESULTS / f"{op}.json"
     write_text(target, json.dumps({"op": op, "provenance": provenance(), "peers": peers.found()} | result, indent=1) + "\n")
     return target
 
 
-def main(op: str, run: Callable[..., dict[str, Any]]) -> None:
-    """Parse the options that all benchmarks have, measure, and write the JSON file."""
-    parser = argparse.ArgumentParser(description=f"Measure the {op} op; see docs/performance.md.")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=0.15, help="shortest time of a side in a round")
+def main(op: str, run: Callable[..., dict[str, Any]], numbers: Mapping[str, float] = TIMED, folder: Path = RESULTS) -> None:
+    """Parse the options that all benchmarks have, measure, and write the JSON file.
+
+    Args:
+        op: what is measured.
+        run: measures.
+        numbers: what ``run`` is told, each an option, with its default.
+        folder: of the JSON file.
+    """
+    parser = argparse.ArgumentParser(description=f"Measure: {op}; see docs/performance.md.")
+    for name, default in numbers.items():
+        parser.add_argument(f"--{name}", type=type(default), default=default, help=MEANING.get(name))
     parser.add_argument("--peers-dir", type=Path, help="folder of the peers' clones; also PEERS_DIR")
-    parser.add_argument("--out", type=Path, help="the JSON file, if not in benchmarks/results/ops")
+    parser.add_argument("--out", type=Path, help="the JSON file, if not the one that the page is made from")
     arguments = parser.parse_args()
     if arguments.peers_dir:
         os.environ["PEERS_DIR"] = str(arguments.peers_dir.resolve())
-    torch.set_num_threads(arguments.threads)
-    result = run(threads=arguments.threads, rounds=arguments.rounds, seconds=arguments.seconds)
-    torch.set_num_threads(arguments.threads)  # a peer may have changed it
-    print(save(op, result, arguments.out))
+    told = {name: getattr(arguments, name) for name in numbers}
+    threads = told.get("threads", torch.get_num_threads())
+    torch.set_num_threads(threads)
+    result = run(**told)
+    torch.set_num_threads(threads)  # a peer may have changed it
+    print(save(op, result, arguments.out or folder / f"{op}.json"))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
-from pydantic import BaseModel, ValidationError
+if TYPE_CHECKING:  # half of the time that `scribbleseg --help` takes to start
+    from pydantic import BaseModel, ValidationError
 
 
 class ScribblesegError(Exception):
@@ -43,6 +44,8 @@ class ConfigError(ScribblesegError):
 
 
 def _keys_at(model: type[BaseModel] | None, path: tuple[int | str, ...]) -> list[str]:
+    from pydantic import BaseModel
+
     for part in path:
         field = model.model_fields.get(str(part)) if model is not None else None
         inner = field.annotation if field is not None else None

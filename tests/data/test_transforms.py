@@ -213,6 +213,27 @@ def tensors(sample: Sample) -> list[Tensor]:
     return [sample.image, sample.rgb, sample.labels, sample.valid]
 
 
+class TestMemory:
+    def test_one_picture_is_changed_once(self):
+        for transform in (random_scale(0.5, 0.9), random_flip(1.0), random_crop(40)):
+            sample = transform(coordinates(), seeded())
+            assert sample.rgb is sample.image
+
+    def test_two_pictures_stay_two(self):
+        varied = colour_jitter(0.5)(coordinates(), seeded())
+        for transform in (random_scale(0.5, 0.9), random_flip(1.0), random_crop(40)):
+            both, one = transform(varied, seeded()), transform(coordinates(), seeded())
+            assert torch.equal(both.rgb, one.rgb)
+            assert not torch.equal(both.image, one.image)
+
+    def test_a_crop_lets_go_of_the_rest(self):
+        assert all(t.untyped_storage().nbytes() == t.nbytes for t in tensors(crop(coordinates(), 3, 5, 10)))
+
+    def test_padding_is_zoomed_too(self):
+        sample = resize(pad(coordinates(), 80, 80), 0.5)
+        assert torch.equal(sample.valid, torch.arange(40)[:, None].expand(40, 40) < 30)
+
+
 class TestDraws:
     transforms = training_transforms(DataConfig(crop_px=48))
 

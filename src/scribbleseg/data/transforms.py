@@ -35,20 +35,22 @@ def resize(sample: Sample, factor: float) -> Sample:
     size = (max(1, round(height * factor)), max(1, round(width * factor)))
 
     def smooth(x: Tensor) -> Tensor:
-        return F.interpolate(x[None], size, mode="bilinear", align_corners=False, antialias=factor < 1)[0].clamp(0, 1)
+        return F.interpolate(x[None], size, mode="bilinear", align_corners=False, antialias=factor < 1)[0].clamp_(0, 1)
 
     def nearest(x: Tensor) -> Tensor:
         return F.interpolate(x[None, None].float(), size, mode="nearest-exact")[0, 0].to(x.dtype)
 
-    same = sample.rgb is sample.image
-    image = smooth(sample.image)
-    return replace(
-        sample,
-        image=image,
-        rgb=image if same else smooth(sample.rgb),
-        labels=nearest(sample.labels),
-        valid=nearest(sample.valid),
+    whole = bool(sample.valid.all())
+    return _mapped(
+        sample, smooth, labels=nearest(sample.labels), valid=sample.valid.new_ones(size) if whole else nearest(sample.valid)
     )
+
+
+def _mapped(sample: Sample, change: Callable[[Tensor], Tensor], *, labels: Tensor, valid: Tensor) -> Sample:
+    """Change the pictures, once where they are the same tensor."""
+    image = change(sample.image)
+    rgb = image if sample.rgb is sample.image else change(sample.rgb)
+    return replace(sample, image=image, rgb=rgb, labels=labels, valid=valid)
 
 
 def resize_longest(sample: Sample, longest_px: int) -> Sample:
@@ -74,13 +76,7 @@ def random_flip(chance: float) -> Transform:
 def _flip(chance: float, sample: Sample, generator: Generator) -> Sample:
     if uniform(generator, 0.0, 1.0) >= chance:
         return sample
-    return replace(
-        sample,
-        image=sample.image.flip(-1),
-        rgb=sample.rgb.flip(-1),
-        labels=sample.labels.flip(-1),
-        valid=sample.valid.flip(-1),
-    )
+    return _mapped(sample, lambda x: x.flip(-1), labels=sample.labels.flip(-1), valid=sample.valid.flip(-1))
 
 
 def pad(sample: Sample, height: int, width: int) -> Sample:
@@ -99,15 +95,12 @@ def pad(sample: Sample, height: int, width: int) -> Sample:
 
 
 def crop(sample: Sample, top: int, left: int, size: int) -> Sample:
-    """Cut a square."""
-    window = (..., slice(top, top + size), slice(left, left + size))
-    return replace(
-        sample,
-        image=sample.image[window],
-        rgb=sample.rgb[window],
-        labels=sample.labels[window],
-        valid=sample.valid[window],
-    )
+    """Cut a square out; a copy, so that the whole picture can be let go before its batch is full."""
+
+    def cut(x: Tensor) -> Tensor:
+        return x[..., top : top + size, left : left + size].contiguous()
+
+    return _mapped(sample, cut, labels=cut(sample.labels), valid=cut(sample.valid))
 
 
 def random_crop(size: int, tries: int = 10) -> Transform:
@@ -124,9 +117,8 @@ def _crop(size: int, tries: int, sample: Sample, generator: Generator) -> Sample
     height, width = sample.labels.shape
     for _ in range(tries):
         top, left = integer(generator, height - size + 1), integer(generator, width - size + 1)
-        piece = crop(sample, top, left, size)
-        if bool((piece.labels != UNLABELLED).any()):
-            return piece
+        if bool((sample.labels[top : top + size, left : left + size] != UNLABELLED).any()):
+            return crop(sample, top, left, size)
     drawn = torch.nonzero(sample.labels != UNLABELLED)
     if len(drawn):
         y, x = drawn[integer(generator, len(drawn))].tolist()
@@ -143,10 +135,10 @@ def colour_jitter(strength: float) -> Transform:
 def _jitter(strength: float, sample: Sample, generator: Generator) -> Sample:
     image = sample.image * uniform(generator, 1 - strength, 1 + strength)
     mean = image.mean()
-    image = (image - mean) * uniform(generator, 1 - strength, 1 + strength) + mean
+    image.sub_(mean).mul_(uniform(generator, 1 - strength, 1 + strength)).add_(mean)
     grey = image.mean(0, keepdim=True)
-    image = (image - grey) * uniform(generator, 1 - strength, 1 + strength) + grey
-    return replace(sample, image=image.clamp(0, 1))
+    image.sub_(grey).mul_(uniform(generator, 1 - strength, 1 + strength)).add_(grey)
+    return replace(sample, image=image.clamp_(0, 1))
 
 
 def training_transforms(config: DataConfig) -> list[Transform]:
