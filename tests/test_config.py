@@ -73,6 +73,7 @@ class TestErrors:
         [
             ({"sead": 1}, "sead", "seed"),
             ({"data": {"crop_pxx": 64}}, "data.crop_pxx", "crop_px"),
+            ({"data": {"strokes": {"lenght": 0.5}}}, "data.strokes.lenght", "length"),
             ({"model": {"decodr": "fpn"}}, "model.decodr", "decoder"),
             ({"training": {"max_step": 3}}, "training.max_step", "max_steps"),
             ({"training": {"learning_rate": 3}}, "training.learning_rate", None),
@@ -96,6 +97,10 @@ class TestErrors:
             ({"data": {"labels": "boxes"}}, "data.labels", "'boxes'"),
             ({"data": {"random_walker": {"beta": -1}}}, "data.random_walker.beta", "-1"),
             ({"data": {"random_walker": {"min_probability": 2}}}, "data.random_walker.min_probability", "2"),
+            ({"data": {"strokes": {"length": 30}}}, "data.strokes.length", "30"),
+            ({"data": {"strokes": {"drop": -0.1}}}, "data.strokes.drop", "-0.1"),
+            ({"data": {"strokes": {"seed": -1}}}, "data.strokes.seed", "-1"),
+            ({"data": {"train_images": -5}}, "data.train_images", "-5"),
             ({"training": 3}, "training", "3"),
             ({"losses": {"dynamic_feature": {"weight": -1}}}, "losses.dynamic_feature.weight", "-1"),
             ({"method": "dfrr"}, "method", "'dfrr'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -35,6 +36,27 @@ class RandomWalkerConfig(_Section):
     min_probability: Fraction = 0.0
 
 
+class StrokesConfig(_Section):
+    """Strokes made worse on purpose, to see what a method loses by it, see ``data/strokes.py``.
+
+    Attributes:
+        length: share of each stroke that is kept, around its middle; 0 leaves a dot.
+        drop: chance that a stroke is lost.
+        wrong: chance that a stroke has a wrong class.
+        seed: of which are lost or wrong; apart from the run's seed, so that all runs see the same strokes.
+    """
+
+    length: Fraction = 1.0
+    drop: Fraction = 0.0
+    wrong: Fraction = 0.0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+    @property
+    def changes_any(self) -> bool:
+        """Say whether any stroke is to be another than was drawn."""
+        return self.length < 1 or self.drop > 0 or self.wrong > 0
+
+
 class DataConfig(_Section):
     """Where samples come from and how they are varied.
 
@@ -42,7 +64,9 @@ class DataConfig(_Section):
         root: folder with a ``dataset.yaml``.
         labels: what training reads: the strokes, what a random walker makes of them, or the dense masks (the upper bound).
         random_walker: how it walks; read where ``labels`` is ``random_walker``.
+        strokes: how the strokes are made worse before anything reads them; not with ``labels: masks``.
         train_split, val_split: names of splits; validation is skipped where its split has no masks.
+        train_images: train on at most so many images of the split, evenly chosen; 0 for all.
         longest_px: images are shrunk or grown so that their longer side has this length; 0 keeps their size.
             Predictions come back at the original size.
         crop_px: side of the square the network trains on.
@@ -56,8 +80,10 @@ class DataConfig(_Section):
     root: Path | None = None
     labels: Literal["scribbles", "random_walker", "masks"] = "scribbles"
     random_walker: RandomWalkerConfig = RandomWalkerConfig()
+    strokes: StrokesConfig = StrokesConfig()
     train_split: str = "train"
     val_split: str = "val"
+    train_images: Annotated[int, Field(ge=0)] = 0
     longest_px: Annotated[int, Field(ge=0, le=100_000)] = 0
     crop_px: Annotated[int, Field(ge=32)] = 224
     window_px: Annotated[int, Field(ge=0)] = 0
@@ -213,6 +239,11 @@ class RunConfig(_Section):
         for name, term in self.losses.items():
             merged[name] = merge(merged.get(name, {}), term.model_dump(exclude_unset=True))
         return self.model_copy(update={"losses": {name: LossTerm(**term) for name, term in merged.items()}})
+
+
+def environment_with(**values: str) -> dict[str, str]:
+    """Return this process's environment with some variables changed, for a process to be started."""
+    return os.environ | values
 
 
 def without_places(config: RunConfig) -> RunConfig:

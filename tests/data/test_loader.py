@@ -12,7 +12,15 @@ import torch
 from scribbleseg.config import RunConfig, parse_config
 from scribbleseg.data.folder import open_dataset
 from scribbleseg.data.images import read_index, read_rgb, write_png
-from scribbleseg.data.loader import TrainingSamples, collate, evenly, generator_for, load_sample, training_loader
+from scribbleseg.data.loader import (
+    TrainingSamples,
+    collate,
+    evenly,
+    generator_for,
+    load_sample,
+    training_loader,
+    training_stems,
+)
 from scribbleseg.errors import DataError
 from scribbleseg.records import UNLABELLED, Batch, Sample
 from tests.fake.datasets import make_dataset
@@ -94,6 +102,13 @@ class TestTrainingSamples:
         for epoch in range(3):
             assert set(Counter(stems[6 * epoch : 6 * epoch + 6]).values()) == {1}
         assert len({tuple(stems[6 * e : 6 * e + 6]) for e in range(3)}) > 1, "the order changes from epoch to epoch"
+
+    @pytest.mark.parametrize(("number", "expected"), [(2, (0, 3)), (3, (0, 2, 4)), (99, range(6))])
+    def test_some_of_the_images_are_enough(self, root, number, expected):
+        items = samples(root, train_images=number)
+        stems = open_dataset(root).stems("train")
+        assert {items[n].stem for n in range(12)} == {stems[k] for k in expected}
+        assert training_stems(open_dataset(root), config(root, train_images=number).data) == tuple(stems[k] for k in expected)
 
     def test_an_image_is_varied_anew_every_epoch(self, root):
         items = samples(root)

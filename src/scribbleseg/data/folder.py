@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -74,11 +74,13 @@ class Dataset:
         root: its folder.
         spec: its ``dataset.yaml``.
         walked: folder of the labels that a random walker made of the scribbles for a run, if one did.
+        redraw: what becomes of scribbles once they are read, from labels and stem, if a run wants them changed.
     """
 
     root: Path
     spec: DatasetSpec
     walked: Path | None = None
+    redraw: Callable[[np.ndarray, str], np.ndarray] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -154,7 +156,7 @@ class Dataset:
             )
         if self.spec.unlabelled != UNLABELLED:
             labels = np.where(labels == self.spec.unlabelled, UNLABELLED, labels).astype(np.uint8)
-        strange = set(np.unique(labels).tolist()) - set(self.spec.names) - {UNLABELLED}
+        strange = set(np.flatnonzero(np.bincount(labels.ravel())).tolist()) - set(self.spec.names) - {UNLABELLED}
         if strange:
             known = ", ".join(f"{k} {v}" for k, v in sorted(self.spec.names.items()))
             raise DataError(
@@ -163,7 +165,7 @@ class Dataset:
                 f"id {', '.join(map(str, sorted(strange)))}",
                 "add the class to `names` in dataset.yaml, or mend the file",
             )
-        return labels
+        return self.redraw(labels, stem) if self.redraw is not None and kind == "scribbles" else labels
 
     def volume_of(self, stem: str) -> str | None:
         """Return the name of the volume a slice belongs to, or None where the data set has no volumes."""
@@ -223,6 +225,7 @@ def check_training_labels(dataset: Dataset, stems: Sequence[str], kind: str) -> 
             "labelled pixels of at least two classes in the training split",
             f"only '{present[0]}' in {len(stems)} files" if present else f"nothing labelled in {len(stems)} files",
             "draw strokes of every class, background too; check that "
-            f"{dataset.spec.unlabelled} is what your tool writes where nobody drew",
+            f"{dataset.spec.unlabelled} is what your tool writes where nobody drew"
+            + ("; or lower data.strokes.drop" if dataset.redraw is not None else ""),
         )
     return per_class

@@ -7,9 +7,9 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset as TorchDataset, Sampler, get_worker_info
+from torch.utils.data import DataLoader, Dataset as TorchDataset, Sampler, default_collate, get_worker_info
 
-from scribbleseg.config import RunConfig
+from scribbleseg.config import DataConfig, RunConfig
 from scribbleseg.data.folder import Dataset
 from scribbleseg.data.transforms import resize_longest, training_transforms
 from scribbleseg.errors import ScribblesegError
@@ -26,17 +26,20 @@ def load_sample(dataset: Dataset, stem: str, labels: str | None) -> Sample:
 
 
 def collate(items: Sequence[Sample | ScribblesegError]) -> Batch | ScribblesegError:
-    """Stack samples of one size. An error among them takes the batch's place: torch would lose what it says."""
+    """Stack samples of one size, in a worker process right into the memory that is shared with the training process.
+
+    An error among them takes the batch's place: torch would lose what it says.
+    """
     failed = next((item for item in items if isinstance(item, ScribblesegError)), None)
     if failed is not None:
         return failed
     samples = [item for item in items if isinstance(item, Sample)]
     return Batch(
         stems=tuple(s.stem for s in samples),
-        image=torch.stack([s.image for s in samples]),
-        rgb=torch.stack([s.rgb for s in samples]),
-        labels=torch.stack([s.labels for s in samples]),
-        valid=torch.stack([s.valid for s in samples]),
+        image=default_collate([s.image for s in samples]),
+        rgb=default_collate([s.rgb for s in samples]),
+        labels=default_collate([s.labels for s in samples]),
+        valid=default_collate([s.valid for s in samples]),
     )
 
 
@@ -47,7 +50,7 @@ class TrainingSamples(TorchDataset[Sample | ScribblesegError]):
     """
 
     def __init__(self, dataset: Dataset, config: RunConfig) -> None:
-        self.dataset, self.stems = dataset, dataset.stems(config.data.train_split)
+        self.dataset, self.stems = dataset, training_stems(dataset, config.data)
         self.labels, self.longest_px, self.seed = config.data.labels, config.data.longest_px, config.seed
         self.transforms = training_transforms(config.data)
 
@@ -116,6 +119,11 @@ def training_loader(
 
 def _one_thread(worker: int) -> None:
     torch.set_num_threads(1)
+
+
+def training_stems(dataset: Dataset, config: DataConfig) -> tuple[str, ...]:
+    """Return the images that a run learns from."""
+    return evenly(dataset.stems(config.train_split), config.train_images)
 
 
 def evenly(stems: Sequence[str], number: int) -> tuple[str, ...]:

@@ -22,8 +22,9 @@ from scribbleseg.atomic import CANNOT_WRITE, storage_error, write_text
 from scribbleseg.config import RunConfig, differing_keys, dump_config, load_config
 from scribbleseg.data.folder import Dataset, check_training_labels, open_dataset
 from scribbleseg.data.images import image_size
-from scribbleseg.data.loader import evenly, training_loader
+from scribbleseg.data.loader import evenly, training_loader, training_stems
 from scribbleseg.data.random_walker import require_walker, with_random_walker
+from scribbleseg.data.strokes import with_strokes
 from scribbleseg.errors import ConfigError, StorageError
 from scribbleseg.losses.objective import complete
 from scribbleseg.models.folder import save_model
@@ -60,18 +61,18 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = False) -> Path:
         resume: go on from ``checkpoints/last.ckpt``; the result is that of an undisturbed run, bit for bit.
 
     Raises:
-        ConfigError: nothing to resume, or the folder already holds a run.
+        ConfigError: nothing to resume, the folder already holds a run, or ``data.strokes`` is set where masks are read.
         DataError: the data set is not usable; every training label is read before the first step.
         TrainingError: the loss is not finite.
         StorageError: the disk is full or cannot be written.
     """
     config, out = _complete(config), Path(out)
     assert config.data.root is not None
-    dataset = open_dataset(config.data.root)
+    dataset = with_strokes(open_dataset(config.data.root), config.data)
     walks = config.data.labels == "random_walker"
     if walks:
         require_walker()
-    stems = dataset.stems(config.data.train_split)
+    stems = training_stems(dataset, config.data)
     check_training_labels(dataset, stems, "scribbles" if walks else config.data.labels)
     validation = _validation_loader(dataset, config)
     last = out / "checkpoints" / "last.ckpt"
