@@ -31,9 +31,9 @@ bench: $(VENV)/.dev $(VENV)/.kernels ## time the ops, a step, loading and start 
 	$(BIN)/python -m benchmarks.ops.all run $(if $(PEERS),--peers-dir $(PEERS))
 	$(BIN)/python -m benchmarks.ops.all write
 
-results: $(VENV)/.dev ## train and score the comparison of docs/results.md; needs DATA=… BACKBONE=…
-	$(BIN)/python benchmarks/first_light.py run --data $(DATA) --backbone $(BACKBONE)
-	$(BIN)/python benchmarks/first_light.py write
+results: $(VENV)/.dev $(VENV)/.kernels ## train and score the tables of docs/results.md; needs DATA=… WEIGHTS=…
+	$(BIN)/scribbleseg bench benchmarks/first_light.yaml --data $(DATA) --weights $(WEIGHTS)
+	$(BIN)/scribbleseg bench benchmarks/first_light.yaml --data $(DATA) --weights $(WEIGHTS) --page docs/results.md
 
 $(VENV)/.demo: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -21,7 +21,7 @@ FLOORS: tuple[set[str], ...] = (
     {"ops", "data", "models"},
     {"losses"},
     {"training", "predict", "metrics", "evaluate", "export", "report", "report_figures", "audit"},
-    {"annotate", "distributed", "serve", "demo", "doctor", "api", "cli"},
+    {"annotate", "bench", "distributed", "serve", "demo", "doctor", "api", "cli"},
 )
 FLOOR = {name: n for n, names in enumerate(FLOORS) for name in names}
 

@@ -113,6 +113,48 @@ def report(
 
 
 @app.command()
+def bench(
+    table: Annotated[Path, typer.Argument(help="YAML file of the table.")],
+    data: Annotated[Path, typer.Option(help="Folder that $data/ stands for.")] = Path("data"),
+    weights: Annotated[Path, typer.Option(help="Folder that $weights/ stands for.")] = Path("weights"),
+    results: Annotated[Path | None, typer.Option(help="Folder of the results; results/NAME beside the table.")] = None,
+    runs: Annotated[Path | None, typer.Option(help="Folder for checkpoints and models; runs/NAME here.")] = None,
+    protocol: Annotated[str, typer.Option(help="Smaller settings of this name in the table.")] = "",
+    only: Annotated[list[str] | None, typer.Option(help="Only cells with this in their name; may be repeated.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Trainings at a time.")] = 1,
+    gpus: Annotated[str, typer.Option(help="GPUs they share out, as 0,1,2.")] = "",
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads of a training; 0 leaves torch's choice.")] = 0,
+    page: Annotated[Path | None, typer.Option(help="Write the tables into this page, and train nothing.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check every setting and say what would be run.")] = False,
+    cell: Annotated[str | None, typer.Option(hidden=True, help="Run this one cell in this process.")] = None,
+) -> None:
+    """Train and score a table of data sets, networks, methods and seeds; what is done is not done again."""
+    from scribbleseg.bench.run import Folder, run_table
+    from scribbleseg.bench.table import Places, read_table
+    from scribbleseg.errors import TrainingError
+
+    where = results or table.parent / "results" / table.stem
+    base = runs or Path("runs") / table.stem
+    folder = Folder(read_table(table), Places(data.resolve(), weights.resolve()), where, protocol)
+    if page is not None:
+        from scribbleseg.bench.page import write_section
+
+        print(f"{write_section(page, folder, table.stem)} results: {page}")
+    elif dry_run:
+        for each in folder.cells():
+            print(f"{'done ' if folder.read(each) else 'to do'}  {each.config.training.max_steps:>6} steps  {each.key}")
+    elif cell is not None:
+        print(folder.run(cell, base / protocol, threads=threads))
+    else:
+        places = ["--data", str(data), "--weights", str(weights), "--results", str(where), "--runs", str(base)]
+        own = [sys.executable, "-m", "scribbleseg", "bench", str(table), *places, "--protocol", protocol]
+        command = [*own, "--threads", str(threads), "--cell"]
+        failed = run_table(folder, command, only=only or [], jobs=jobs, devices=[g for g in gpus.split(",") if g])
+        if failed:
+            raise TrainingError(table, "every cell to finish", f"{len(failed)} failed", "see above, then run the same again")
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="New folder for data, runs and report.")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="Of data, weights and order.")] = 0,

@@ -1,0 +1,126 @@
+"""A table's results as Markdown and pictures, written into a page between two marks."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scribbleseg.atomic import write_text
+from scribbleseg.bench.picture import gap_picture
+from scribbleseg.bench.run import Folder
+from scribbleseg.bench.scores import Result, columns, ends, figure, gap_closed, paired, values
+from scribbleseg.bench.table import Table
+from scribbleseg.errors import ConfigError
+
+
+def write_section(page: Path, folder: Folder, name: str) -> int:
+    """Put a table's section into a page, between ``<!-- bench NAME: begin -->`` and ``<!-- bench NAME: end -->``.
+
+    Its pictures go to ``images/`` beside the page. Returns the number of results.
+
+    Raises:
+        ConfigError: the marks are not in the page.
+    """
+    begin, end = f"<!-- bench {name}: begin -->", f"<!-- bench {name}: end -->"
+    try:
+        head, rest = page.read_text(encoding="utf-8").split(begin)
+        _, tail = rest.split(end)
+    except (OSError, ValueError) as error:
+        raise ConfigError(page, f"a page with the lines {begin} and {end}, once each", str(error), "add them") from None
+    results = folder.results()
+    write_text(page, f"{head}{begin}\n\n{section(folder.table, results, page.parent / 'images', name)}\n{end}{tail}")
+    return len(results)
+
+
+def section(table: Table, results: Sequence[Result], images: Path, name: str) -> str:
+    """Return a table's section: what all rows share, scores and picture of every data set and network."""
+    lines = [f"## {table.title}", "", *([table.about.strip(), ""] if table.about else [])]
+    for data in table.data:
+        for network in table.networks:
+            mine = [r for r in results if (r["data"], r["network"]) == (data, network)]
+            if not mine:
+                continue
+            lines += [f"### {data}, {network}", "", shared(mine), "", *main_table(table, mine), ""]
+            picture = images / (re.sub(r"[^\w.-]+", "_", f"{name}--{data}--{network}") + ".svg")
+            if gap_picture(table, mine, picture):
+                lines += [f"![Share of the gap closed, {data}, {network}](images/{picture.name})", ""]
+            if rows := variants(table, mine):
+                lines += [*rows, ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def shared(mine: Sequence[Result]) -> str:
+    """Return what all rows have in common, in a few sentences."""
+    config, machine = mine[0]["config"], mine[0]["provenance"]["machine"]
+    training, data, model = config["training"], config["data"], config["model"]
+    size = f"images {data['longest_px']} px long" if data["longest_px"] else "images of their own size"
+    where = machine["accelerator"] or f"{machine['cores']} cores, no GPU, {machine['threads']} thread a run"
+    seeds = sorted({r["seed"] for r in mine})
+    mark = f"**Protocol “{mine[0]['protocol']}”, not the whole table's.** " if mine[0]["protocol"] else ""
+    return (
+        f"{mark}{training['max_steps']} steps of {training['batch_size']}; crops of {data['crop_px']} px from {size}, zoom "
+        f"{data['scale'][0]} to {data['scale'][1]}; {backbone(model['backbone'])}, {model['decoder']} decoder. "
+        f"Seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}. {machine['processor']}, {where}. "
+        f"Commits {', '.join(sorted({str(r['provenance']['commit']) for r in mine}))}."
+    )
+
+
+def backbone(source: str | Mapping[str, Any]) -> str:
+    """Return a backbone in words."""
+    if isinstance(source, str):
+        return f"backbone {source}"
+    sizes = ", ".join(f"{key} {value}" for key, value in source.items() if key in ("depths", "hidden_sizes", "stride"))
+    return f"backbone {source['model_type']} from random weights ({sizes})"
+
+
+def spread(numbers: Sequence[float]) -> str:
+    """Return mean ± standard deviation, or the one value."""
+    if len(numbers) == 1:
+        return f"{numbers[0]:.3f}"
+    return f"{statistics.mean(numbers):.3f} ± {statistics.stdev(numbers):.3f}"
+
+
+def main_table(table: Table, mine: Sequence[Result]) -> list[str]:
+    """Return the methods that are scored on test, each score with its share of the gap."""
+    reads = columns(mine)
+    usual = next(iter(reads))
+    heads = "".join(f" {name}, test | gap closed |" for name in reads)
+    lines = [f"| method | {usual}, val |{heads} against {table.ours} | minutes |", "|" + "---|" * (4 + 2 * len(reads))]
+    for method in table.methods:
+        found = [r for r in mine if r["method"] == method and "test" in r]
+        if not found:
+            continue
+        cells = [method, spread([figure(r["val"])[1] for r in found])]
+        for read in reads.values():
+            got, gap = values(mine, method, read), ends(mine, table.low, table.high, read)
+            share = None if gap is None else gap_closed(statistics.mean(got), *gap)
+            cells += [spread(got), "–" if share is None else f"{100 * share:.0f} %"]
+        took = [r["minutes"] for r in found if r["minutes"] is not None]
+        cells += [against(table, mine, method), f"{statistics.mean(took):.1f}" if took else "–"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def against(table: Table, mine: Sequence[Result], method: str) -> str:
+    """Return a method's paired difference from ours, with its p."""
+    found = None if method == table.ours else paired(mine, method, table.ours)
+    if found is None:
+        return "–"
+    difference, p = found
+    return f"{difference:+.3f}, p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
+
+
+def variants(table: Table, mine: Sequence[Result]) -> list[str]:
+    """Return the methods that are scored on val alone, beside the others' val scores."""
+    if all("test" in r for r in mine):
+        return []
+    reads = columns(mine)
+    lines = ["| on val |" + "".join(f" {name} |" for name in reads), "|" + "---|" * (1 + len(reads))]
+    for method in table.methods:
+        rows = [values(mine, method, read, "val") for read in reads.values()]
+        if rows[0]:
+            lines.append("| " + " | ".join([method, *map(spread, rows)]) + " |")
+    return lines

@@ -1,0 +1,72 @@
+"""Reading results: the usual figure, other scores, shares of the gap, paired tests."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+Result = Mapping[str, Any]
+Scores = Mapping[str, Any]
+
+BORDER = "border mIoU (5 px)"
+
+#: Scores beside a data set's usual figure: heading and how to read it from a result's split.
+COLUMNS: dict[str, Callable[[Scores], float]] = {
+    "mIoU": lambda s: float(s["miou"]),
+    BORDER: lambda s: float(s["border_miou"]),
+    "pixel accuracy": lambda s: float(s["pixel_accuracy"]),
+}
+
+#: Gaps smaller than this are not divided by.
+SMALLEST_GAP = 0.005
+
+
+def figure(scores: Scores) -> tuple[str, float]:
+    """Return a data set's usual figure and its value: Dice a volume where there are volumes, else mIoU."""
+    if "volume_dice" in scores:
+        return "Dice a volume", float(scores["volume_dice"]["foreground"])
+    return "mIoU", float(scores["miou"])
+
+
+def columns(mine: Sequence[Result]) -> dict[str, Callable[[Scores], float]]:
+    """Return the scores of a table's columns, the usual figure first."""
+    usual, _ = figure(mine[0]["val"])
+    return {usual: lambda s: figure(s)[1]} | {name: read for name, read in COLUMNS.items() if name != usual}
+
+
+def values(mine: Iterable[Result], method: str, read: Callable[[Scores], float], split: str = "test") -> list[float]:
+    """Return a score of every seed of a method."""
+    return [read(r[split]) for r in mine if r["method"] == method and split in r]
+
+
+def gap_closed(value: float, low: float, high: float) -> float | None:
+    """Return the share of the gap from ``low`` to ``high`` that a value closes; None where there is next to no gap."""
+    return (value - low) / (high - low) if high - low >= SMALLEST_GAP else None
+
+
+def ends(mine: Sequence[Result], low: str, high: str, read: Callable[[Scores], float]) -> tuple[float, float] | None:
+    """Return the seeds' means at both ends of the gap on test; None where an end is missing."""
+    both = [values(mine, method, read) for method in (low, high)]
+    return (statistics.mean(both[0]), statistics.mean(both[1])) if all(both) else None
+
+
+def paired(mine: Sequence[Result], one: str, other: str) -> tuple[float, float] | None:
+    """Return the mean difference of two methods over the test cases and Wilcoxon's p; None where there is too little.
+
+    A case is a volume or an image, its score a mean over the seeds that both methods have.
+    """
+    from scipy.stats import wilcoxon
+
+    by_seed = [{r["seed"]: r["test"].get("per_case") for r in mine if r["method"] == m and "test" in r} for m in (one, other)]
+    seeds = [seed for seed in by_seed[0] if by_seed[0][seed] and by_seed[1].get(seed)]
+    if not seeds:
+        return None
+    per_case = []
+    for found in by_seed:
+        cases = zip(*(found[seed] or () for seed in seeds), strict=True)
+        per_case.append([None if None in case else statistics.mean(case) for case in cases])
+    differences = [a - b for a, b in zip(*per_case, strict=True) if a is not None and b is not None]
+    if len(differences) < 6 or not any(differences):
+        return None
+    return statistics.mean(differences), float(wilcoxon(differences).pvalue)

@@ -1,0 +1,213 @@
+"""A table of results as one YAML file: data sets × networks × methods × seeds, and how each method's numbers are chosen."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from scribbleseg.config import RunConfig, merge, parse_config
+from scribbleseg.errors import ConfigError, nearest
+from scribbleseg.losses.objective import complete
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Part(_Section):
+    """A data set or a network.
+
+    Attributes:
+        settings: of a run; ``$data/`` and ``$weights/`` at the start of a text stand for the folders given on the command line.
+        only: names of the data sets this is for; all if None.
+    """
+
+    settings: dict[str, Any] = Field(default_factory=dict)
+    only: tuple[str, ...] | None = None
+
+
+class Method(Part):
+    """A row.
+
+    Attributes:
+        tune: dotted keys and the values to try, every combination of them, on ``val``. Where several methods are tuned, all try
+            equally many.
+        splits: what the finished model is scored on; a variant that is looked at while the method is made has ``val`` alone.
+    """
+
+    tune: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
+    splits: tuple[str, ...] = ("val", "test")
+
+    def choices(self) -> list[dict[str, Any]]:
+        """Return what there is to try, as dotted keys with one value each; nothing where nothing is tuned."""
+        if not self.tune:
+            return []
+        return [dict(zip(self.tune, values, strict=True)) for values in itertools.product(*self.tune.values())]
+
+
+class Tuning(_Section):
+    """How methods are tuned: ``settings`` over those of the table (fewer steps, mostly), and the seed."""
+
+    seed: int = 0
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class Table(_Section):
+    """The file. A run's settings are laid over each other in this order: the table's, the data set's, the network's, the
+    protocol's, the method's, the tuned ones, the seed.
+
+    Attributes:
+        title, about: head of its section of the page, and a paragraph below it.
+        settings: of every run.
+        data, networks, methods: by name.
+        low, high: the methods at the ends of the gap: what a regularizer starts from, and full supervision.
+        ours: the method that every other is tested against.
+        seeds: of the runs.
+        protocols: settings by name, for machines that cannot run the whole table; their rows are marked.
+    """
+
+    title: str
+    about: str = ""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    data: dict[str, Part]
+    networks: dict[str, Part]
+    methods: dict[str, Method]
+    low: str
+    high: str
+    ours: str
+    seeds: tuple[int, ...] = (0,)
+    tuning: Tuning = Tuning()
+    protocols: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of a table: names, seed, what is tried where this is tuning, and the run's configuration."""
+
+    data: str
+    network: str
+    method: str
+    seed: int
+    protocol: str
+    choice: Mapping[str, Any] | None
+    splits: tuple[str, ...]
+    config: RunConfig
+
+    @property
+    def key(self) -> str:
+        """Its name on the command line and in messages."""
+        tried = [] if self.choice is None else [", ".join(f"{k}={v}" for k, v in self.choice.items())]
+        return " / ".join([self.data, self.network, self.method, f"seed {self.seed}", *tried])
+
+    @property
+    def stem(self) -> str:
+        """Its name as a file."""
+        parts = [self.data, self.network, self.method, str(self.seed)]
+        if self.choice is not None:
+            parts.append("tune-" + "-".join(f"{k.rpartition('.')[2]}={v}" for k, v in self.choice.items()))
+        return "--".join(re.sub(r"[^\w.=+-]+", "_", part) for part in parts)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Folders that a table's ``$data/`` and ``$weights/`` stand for."""
+
+    data: Path = Path()
+    weights: Path = Path()
+
+    def put_in(self, tree: Any) -> Any:
+        """Return a tree of settings with the folders written out."""
+        if isinstance(tree, Mapping):
+            return {key: self.put_in(value) for key, value in tree.items()}
+        if isinstance(tree, str):
+            for name in ("data", "weights"):
+                if tree.startswith(f"${name}/"):
+                    return str(getattr(self, name) / tree.removeprefix(f"${name}/"))
+        return tree
+
+
+def read_table(path: Path) -> Table:
+    """Read and check a table.
+
+    Raises:
+        ConfigError: it cannot be read, names something that is not there, or does not tune its methods equally.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(path, "a YAML file with a table", str(error), "check the path and the text") from None
+    try:
+        table = Table.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError.from_pydantic(error, path, Table) from None
+    for role in ("low", "high", "ours"):
+        name = getattr(table, role)
+        if name not in table.methods:
+            raise ConfigError(f"{path}: {role}", "a name of `methods`", f"'{name}'", nearest(name, table.methods))
+    for name, part in (table.networks | table.methods).items():
+        for data in part.only or ():
+            if data not in table.data:
+                raise ConfigError(f"{path}: {name}: only", "a name of `data`", f"'{data}'", nearest(data, table.data))
+    budgets = {name: len(method.choices()) for name, method in table.methods.items() if method.tune}
+    if len(set(budgets.values())) > 1:
+        got = ", ".join(f"{name} {number}" for name, number in budgets.items())
+        raise ConfigError(f"{path}: methods: tune", "equally many choices for every method", got, "give all the same budget")
+    return table
+
+
+def cells(
+    table: Table,
+    places: Places,
+    *,
+    protocol: str = "",
+    tuning: bool = False,
+    chosen: Mapping[tuple[str, str, str], Mapping[str, Any]] | None = None,
+) -> Iterator[Cell]:
+    """Yield the trainings of a table in the order they are run, seed by seed.
+
+    Args:
+        tuning: those that try choices, instead of those of the table.
+        chosen: what tuning chose, by data set, network and method; a method without an entry is left out if it is tuned.
+
+    Raises:
+        ConfigError: an unknown protocol, or a setting that a run cannot use.
+    """
+    if protocol and protocol not in table.protocols:
+        raise ConfigError("protocol", "a name of `protocols`", f"'{protocol}'", nearest(protocol, table.protocols))
+    for seed in (table.tuning.seed,) if tuning else table.seeds:
+        for data, network, name in itertools.product(table.data, table.networks, table.methods):
+            method = table.methods[name]
+            if any(part.only is not None and data not in part.only for part in (table.networks[network], method)):
+                continue
+            choices: list[Mapping[str, Any] | None] = [None]
+            if tuning:
+                choices = [*method.choices()]
+            elif method.tune:
+                choices = [c for c in [(chosen or {}).get((data, network, name))] if c is not None]
+            for choice in choices:
+                tree = table.settings
+                over = [table.data[data].settings, table.networks[network].settings, table.protocols.get(protocol, {})]
+                over += [method.settings, *([table.tuning.settings] if tuning else []), dotted(choice or {}), {"seed": seed}]
+                for settings in over:
+                    tree = merge(tree, settings)
+                config = parse_config(places.put_in(tree), f"{data} / {network} / {name}")
+                config = config.model_copy(update={"losses": complete(config.losses)})
+                splits = ("val",) if tuning else method.splits
+                yield Cell(data, network, name, seed, protocol, choice if tuning else None, splits, config)
+
+
+def dotted(choice: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``{"a.b": 1}`` as ``{"a": {"b": 1}}``."""
+    tree: dict[str, Any] = {}
+    for key, value in choice.items():
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        tree = merge(tree, value)
+    return tree

@@ -1,0 +1,90 @@
+"""The page says what the results say."""
+
+from __future__ import annotations
+
+import pytest
+
+from scribbleseg.bench.page import section, write_section
+from scribbleseg.bench.run import Folder
+from scribbleseg.bench.scores import paired
+from scribbleseg.bench.table import Places, read_table
+from scribbleseg.errors import ConfigError
+from tests.bench.tables import write_table
+
+MACHINE = {"processor": "a processor", "cores": 2, "threads": 1, "accelerator": None}
+
+
+def result(method: str, seed: int, miou: float, data: str = "a", test: bool = True, **more):
+    scores = {"miou": miou, "border_miou": miou - 0.1, "pixel_accuracy": 0.9, "per_case": [miou + n / 100 for n in range(8)]}
+    config = {
+        "training": {"max_steps": 3, "batch_size": 2},
+        "data": {"longest_px": 0, "crop_px": 32, "scale": [0.9, 1.1]},
+        "model": {"backbone": {"model_type": "unet", "hidden_sizes": [8, 8]}, "decoder": "unet"},
+    }
+    base = {"data": data, "network": "narrow", "method": method, "seed": seed, "protocol": "", "minutes": 2.0, "config": config}
+    base |= {"provenance": {"machine": MACHINE, "commit": "abc"}, "val": scores} | ({"test": scores} if test else {})
+    return base | more
+
+
+@pytest.fixture
+def table(tmp_path):
+    return read_table(write_table(tmp_path))
+
+
+def row(text: str, method: str) -> list[str]:
+    return [cell.strip() for cell in next(x for x in text.splitlines() if x.startswith(f"| {method} |")).split("|")[1:-1]]
+
+
+def test_scores_are_means_over_seeds_and_shares_of_the_gap(table, tmp_path):
+    results = [result("low", 0, 0.5), result("low", 1, 0.6), result("high", 0, 0.75), result("variant", 0, 0.65)]
+    text = section(table, results, tmp_path, "small")
+    assert row(text, "low")[2:4] == ["0.550 ± 0.071", "0 %"]
+    assert row(text, "high")[2:4] == ["0.750", "100 %"]
+    assert row(text, "variant")[2:4] == ["0.650", "50 %"]  # of the gap from 0.55 to 0.75
+    assert "Seeds 0, 1. a processor, 2 cores, no GPU" in text
+    assert "### b" not in text
+
+
+def test_an_end_that_is_missing_or_a_gap_that_is_none_leaves_shares_out(table, tmp_path):
+    assert row(section(table, [result("low", 0, 0.5)], tmp_path, "x"), "low")[3] == "–"
+    assert row(section(table, [result("low", 0, 0.5), result("high", 0, 0.5)], tmp_path, "x"), "high")[3] == "–"
+    assert not list(tmp_path.glob("*.svg"))
+
+
+def test_variants_stand_apart_and_protocols_are_marked(table, tmp_path):
+    results = [result("low", 0, 0.5), result("variant", 0, 0.6, test=False)]
+    text = section(table, results, tmp_path, "x")
+    assert text.index("| on val |") < text.index("| variant | 0.600 |")
+    assert "Protocol “short”" in section(table, [result("low", 0, 0.5, protocol="short")], tmp_path, "x")
+
+
+def test_the_paired_test_pairs_cases_and_tells_a_steady_difference_from_none():
+    mine = [result("low", 0, 0.5), result("high", 0, 0.7)]
+    difference, p = paired(mine, "low", "high")
+    assert difference == pytest.approx(-0.2)
+    assert p < 0.01
+    mine[0]["test"] = mine[0]["test"] | {
+        "per_case": [v + 0.2 + (0.01 if n % 2 else -0.01) for n, v in enumerate(mine[0]["test"]["per_case"])]
+    }
+    assert paired(mine, "low", "high")[1] > 0.5
+    assert paired([result("low", 0, 0.5), result("high", 1, 0.7)], "low", "high") is None  # no seed in common
+
+
+def test_a_picture_is_drawn_and_linked(table, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- bench small: begin -->\nold\n<!-- bench small: end -->\nafter\n")
+    folder = Folder(table, Places(), tmp_path / "none")
+    folder.results = lambda: [result("low", 0, 0.5), result("high", 0, 0.7), result("variant", 0, 0.6)]
+    assert write_section(page, folder, "small") == 3
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert "](images/small--a--narrow.svg)" in text
+    assert (tmp_path / "images" / "small--a--narrow.svg").stat().st_size > 1000
+
+
+def test_a_page_without_the_marks_is_refused(table, tmp_path):
+    (tmp_path / "page.md").write_text("nothing")
+    with pytest.raises(ConfigError, match="bench small: begin"):
+        write_section(tmp_path / "page.md", Folder(table, Places(), tmp_path), "small")
