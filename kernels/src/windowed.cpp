@@ -9,12 +9,10 @@
 // neighbour beyond the border is a pixel of weight zero.
 #include "simd.hpp"
 #include "windowed.hpp"
+#include "windowed_patch.hpp"
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <memory>
-#include <type_traits>
 #include <vector>
 
 namespace ARCH {
@@ -42,164 +40,6 @@ inline void relax(vec<T> u, vec<T> n_i, vec<T> n_j, vec<T>& phi, vec<T>& by_u, v
         by_u = u > smallest ? -one / safe_u : zero;
         by_n = n_i > smallest ? T(0.5) / safe_i : zero;
     }
-}
-
-// One image's planes with a margin of a vector on the left and on the right of every row.
-constexpr int SKEW = 5;
-template <class T> struct Padded {
-    int64_t width, row, plane;
-    std::unique_ptr<vec<T>[]> data;  // of vectors, so that it is aligned like one
-    Padded(int64_t planes, int64_t height, int64_t width)
-        : width(width), row((width + 3 * LANES<T> - 1) / LANES<T> * LANES<T>), plane(skewed(row * height)),
-          data(new vec<T>[plane * planes / LANES<T>]) {}
-    // Planes a multiple of 4 KiB apart would fall on the same few lines of the first cache.
-    static int64_t skewed(int64_t n) {
-        constexpr int64_t LINE = 64 / sizeof(T), PAGE = 64 * LINE;
-        const int64_t lines = (n + LINE - 1) / LINE * LINE;
-        return (lines + PAGE - 1) / PAGE * PAGE + SKEW * LINE;
-    }
-    T* at(int64_t plane_, int64_t y) { return reinterpret_cast<T*>(data.get()) + plane_ * plane + y * row + LANES<T>; }
-    void set(int64_t plane_, int64_t y, const T* from) {  // null for ones
-        T* to = at(plane_, y);
-        if (from) std::copy(from, from + width, to);
-        else std::fill(to, to + width, T(1));
-        std::fill(to - LANES<T>, to, T(0));
-        std::fill(to + width, to + row - LANES<T>, T(0));
-    }
-};
-
-constexpr int TALLEST = 4;
-
-// A patch is one vector of pixels in each of ROWS rows that are `dilation` apart: they share most of their neighbours, so that
-// what is loaded of a neighbour serves all of them. `own` is where a row's pixels stand, from the first row's.
-template <class T> struct Patch {
-    std::vector<int64_t> place;        // where each neighbour stands, from the first row's pixels
-    std::vector<T> near[TALLEST];            // its part of the exponent, for each row
-    int first[TALLEST], last[TALLEST];             // the neighbours that are in each row's window
-    std::vector<vec<T>> pull[TALLEST], push[TALLEST];   // w dphi/du and w phi of each neighbour
-    std::vector<vec<T>> grad_p[TALLEST], grad_g[TALLEST];
-    int64_t own[TALLEST];
-    int count;
-    Patch(const WindowedShape& s) {
-        const size_t most = size_t(2 * s.radius + TALLEST) * (2 * s.radius + 1);
-        place.resize(most);
-        for (int r = 0; r < TALLEST; ++r) {
-            near[r].resize(most), pull[r].resize(most), push[r].resize(most);
-            grad_p[r].resize(s.classes), grad_g[r].resize(s.guides);
-        }
-    }
-    int64_t listed = -1;  // the first row of the list, where all columns of the window are in it
-    // Lists the neighbours that lie in the image, at least for one lane. Most patches of a row share one list.
-    void look_around(const WindowedShape& s, int rows, int64_t row_length, int64_t y, int64_t x) {
-        const double scale = -0.5 * s.dilation * s.dilation / (s.sigma_px * s.sigma_px);
-        const T never = T(-1e30);
-        const int64_t reach = int64_t(s.radius) * s.dilation;
-        const bool whole = x - reach + LANES<T> > 0 && x + reach < s.width;
-        if (whole && listed == y) return;
-        listed = whole ? y : -1;
-        count = 0;
-        for (int r = 0; r < rows; ++r) first[r] = -1, own[r] = int64_t(r) * s.dilation * row_length;
-        for (int dy = -s.radius; dy < s.radius + rows; ++dy) {
-            const int64_t row = y + int64_t(dy) * s.dilation;
-            if (row < 0 || row >= s.height) continue;
-            for (int r = 0; r < rows; ++r) {
-                if (dy - r >= -s.radius && first[r] < 0) first[r] = count;
-                if (dy - r <= s.radius) last[r] = count;
-            }
-            for (int dx = -s.radius; dx <= s.radius; ++dx) {
-                const int64_t column = x + int64_t(dx) * s.dilation;
-                if (column + LANES<T> <= 0 || column >= s.width) continue;
-                place[count] = (int64_t(dy) * row_length + dx) * s.dilation;
-                for (int r = 0; r < rows; ++r)
-                    near[r][count] = dx == 0 && dy == r ? never : T(scale * ((dy - r) * (dy - r) + dx * dx));
-                ++count;
-            }
-            for (int r = 0; r < rows; ++r)
-                if (dy - r <= s.radius) last[r] = count;
-        }
-    }
-};
-
-// Calls f(rows, row, from, to) for the stretches of neighbours that lie in the windows of `rows` rows from `row` on (and for a
-// few that lie in only one of two). A patch of four reaches three rows further than one of its windows does.
-template <int ROWS, class T, class F> inline void each_stretch(const Patch<T>& patch, F f) {
-    if constexpr (ROWS == 4) {
-        f(std::integral_constant<int, 2>(), 0, 0, patch.first[2]);
-        f(std::integral_constant<int, 4>(), 0, patch.first[2], patch.last[1]);
-        f(std::integral_constant<int, 2>(), 2, patch.last[1], patch.count);
-    } else {
-        f(std::integral_constant<int, ROWS>(), 0, 0, patch.count);
-    }
-}
-
-// As many sums as there are registers for them.
-template <int ROWS> constexpr int BLOCK = (BYTES == 64 ? 24 : 8) / ROWS;
-
-// out[row + r][c] += sum_o weight[row + r][o] in[c] at neighbour o, for COUNT planes at once.
-template <class T, int ROWS, int COUNT>
-inline void gather(const T* in, int64_t plane, const std::vector<vec<T>>* weight, const int64_t* place, int from, int to,
-                   std::vector<vec<T>>* out, int64_t at) {
-    vec<T> sum[ROWS][COUNT];
-    for (int r = 0; r < ROWS; ++r)
-        for (int c = 0; c < COUNT; ++c) sum[r][c] = out[r][at + c];
-    for (int o = from; o < to; ++o) {
-        const T* there = in + place[o];
-        vec<T> k[ROWS];
-        for (int r = 0; r < ROWS; ++r) k[r] = weight[r][o];
-        for (int c = 0; c < COUNT; ++c) {
-            const vec<T> v = load_once(there + c * plane);
-            for (int r = 0; r < ROWS; ++r) sum[r][c] += k[r] * v;
-        }
-    }
-    for (int r = 0; r < ROWS; ++r)
-        for (int c = 0; c < COUNT; ++c) out[r][at + c] = sum[r][c];
-}
-
-template <class T, int ROWS>
-inline void gather_all(const T* in, int64_t plane, int64_t count, const std::vector<vec<T>>* weight, const Patch<T>& patch,
-                       std::vector<vec<T>>* out) {
-    for (int r = 0; r < ROWS; ++r) std::fill(out[r].begin(), out[r].end(), fill<T>(0));
-    each_stretch<ROWS>(patch, [&](auto rows, int row, int from, int to) {
-        constexpr int N = decltype(rows)::value, MOST = BLOCK<N>;
-        const int64_t* place = patch.place.data();
-        int64_t c = 0;
-        for (; c + MOST <= count; c += MOST) gather<T, N, MOST>(in + c * plane, plane, weight + row, place, from, to, out + row, c);
-        for (; c + 3 <= count; c += 3) gather<T, N, 3>(in + c * plane, plane, weight + row, place, from, to, out + row, c);
-        for (; c < count; ++c) gather<T, N, 1>(in + c * plane, plane, weight + row, place, from, to, out + row, c);
-    });
-}
-
-// out[row + r][o] = sum_c (in[c] - in[c] at o)^2, or the dot product of the two, for COUNT neighbours from o on.
-template <class T, int ROWS, int COUNT, bool DOT>
-inline void compare(const T* in, int64_t plane, int64_t count, const int64_t* own, const int64_t* place, int o, std::vector<vec<T>>* out) {
-    vec<T> sum[ROWS][COUNT];
-    for (int r = 0; r < ROWS; ++r)
-        for (int k = 0; k < COUNT; ++k) sum[r][k] = fill<T>(0);
-    for (int64_t c = 0; c < count; ++c) {
-        const T* here = in + c * plane;
-        vec<T> mine[ROWS];
-        for (int r = 0; r < ROWS; ++r) mine[r] = load(here + own[r]);
-        for (int k = 0; k < COUNT; ++k) {
-            const vec<T> v = load_once(here + place[o + k]);
-            for (int r = 0; r < ROWS; ++r) {
-                const vec<T> step = mine[r] - v;
-                sum[r][k] += DOT ? mine[r] * v : step * step;
-            }
-        }
-    }
-    for (int r = 0; r < ROWS; ++r)
-        for (int k = 0; k < COUNT; ++k) out[r][o + k] = sum[r][k];
-}
-
-template <class T, int ROWS, bool DOT>
-inline void compare_all(const T* in, int64_t plane, int64_t count, const Patch<T>& patch, std::vector<vec<T>>* out) {
-    each_stretch<ROWS>(patch, [&](auto rows, int row, int o, int to) {
-        constexpr int N = decltype(rows)::value, MOST = BLOCK<N>;
-        const int64_t *own = patch.own + row, *place = patch.place.data();
-        for (; o + MOST <= to; o += MOST) compare<T, N, MOST, DOT>(in, plane, count, own, place, o, out + row);
-        for (; o + 3 <= to; o += 3) compare<T, N, 3, DOT>(in, plane, count, own, place, o, out + row);
-        for (; o < to; ++o) compare<T, N, 1, DOT>(in, plane, count, own, place, o, out + row);
-    });
 }
 
 // One image, padded: scores, guide, the two weights and the squared length of the scores.
@@ -280,25 +120,33 @@ void visit(const WindowedShape& s, Image<T>& image, int64_t y, int64_t x, bool w
     }
 }
 
-// One row, or two that are `dilation` apart.
+// What a thread works with.
+template <class T> struct Desk {
+    Patch<T> patch;
+    Lines<T> lines_p, lines_g;
+    Desk(const WindowedShape& s, const WindowedArrays<T>& arrays)
+        : patch(s), lines_p(arrays.grad_probs ? s.classes : 0, s.width), lines_g(arrays.grad_guide ? s.guides : 0, s.width) {}
+};
+
+// ROWS rows that are `dilation` apart.
 template <class T, int R, bool SYMMETRIC, int ROWS>
-void visit_rows(const WindowedShape& s, const WindowedArrays<T>& arrays, Image<T>& padded, int64_t image, int64_t y, Patch<T>& patch,
+void visit_rows(const WindowedShape& s, const WindowedArrays<T>& arrays, Image<T>& padded, int64_t image, int64_t y, Desk<T>& desk,
                 double* energy) {
     const int64_t pixels = s.height * s.width;
+    Patch<T>& patch = desk.patch;
     for (int64_t x = 0; x < s.width; x += LANES<T>) {
         double part[TALLEST] = {};
         visit<T, R, SYMMETRIC, ROWS>(s, padded, y, x, arrays.grad_probs != nullptr, arrays.grad_guide != nullptr, patch, part);
-        const size_t bytes = size_t(std::min<int64_t>(LANES<T>, s.width - x)) * sizeof(T);
         for (int r = 0; r < ROWS; ++r) {
-            const int64_t row = y + int64_t(r) * s.dilation, at = row * s.width + x;
-            energy[row] += part[r];
-            if (arrays.grad_probs)
-                for (int64_t c = 0; c < s.classes; ++c)
-                    std::memcpy(arrays.grad_probs + (image * s.classes + c) * pixels + at, &patch.grad_p[r][c], bytes);
-            if (arrays.grad_guide)
-                for (int64_t d = 0; d < s.guides; ++d)
-                    std::memcpy(arrays.grad_guide + (image * s.guides + d) * pixels + at, &patch.grad_g[r][d], bytes);
+            energy[y + int64_t(r) * s.dilation] += part[r];
+            desk.lines_p.put(r, x, patch.grad_p[r]);
+            desk.lines_g.put(r, x, patch.grad_g[r]);
         }
+    }
+    for (int r = 0; r < ROWS; ++r) {
+        const int64_t at = (y + int64_t(r) * s.dilation) * s.width;
+        if (arrays.grad_probs) desk.lines_p.write(r, arrays.grad_probs + image * s.classes * pixels + at, pixels, s.width);
+        if (arrays.grad_guide) desk.lines_g.write(r, arrays.grad_guide + image * s.guides * pixels + at, pixels, s.width);
     }
 }
 
@@ -308,7 +156,7 @@ template <class T, int R, bool SYMMETRIC> double run(const WindowedShape& s, con
     double total = 0;
 #pragma omp parallel num_threads(s.threads)
     {
-        Patch<T> patch(s);
+        Desk<T> desk(s, arrays);
         for (int64_t image = 0; image < s.images; ++image) {
 #pragma omp for schedule(static)
             for (int64_t y = 0; y < s.height; ++y) {
@@ -319,10 +167,10 @@ template <class T, int R, bool SYMMETRIC> double run(const WindowedShape& s, con
             for (int64_t n = 0; n < s.height / TALLEST + s.dilation; ++n) {  // patch n: every TALLEST x dilation rows
                 const int64_t y = n / s.dilation * TALLEST * s.dilation + n % s.dilation;
                 if (y + (TALLEST - 1) * s.dilation < s.height)
-                    visit_rows<T, R, SYMMETRIC, TALLEST>(s, arrays, padded, image, y, patch, energy.data());
+                    visit_rows<T, R, SYMMETRIC, TALLEST>(s, arrays, padded, image, y, desk, energy.data());
                 else
                     for (int64_t row = y; row < std::min(s.height, y + TALLEST * s.dilation); row += s.dilation)
-                        visit_rows<T, R, SYMMETRIC, 1>(s, arrays, padded, image, row, patch, energy.data());
+                        visit_rows<T, R, SYMMETRIC, 1>(s, arrays, padded, image, row, desk, energy.data());
             }
 #pragma omp single
             for (int64_t y = 0; y < s.height; ++y) total += energy[y];
