@@ -5,7 +5,7 @@
 The guide ``g`` holds every feature of the kernel (position, colour, deep features), each divided by its own sigma and stacked
 along channels. A *method* gives other numbers and is chosen by name; a *backend* gives the same numbers on other hardware.
 
-    exact      all pairs. O(P²) time, O(P) memory.
+    exact      all pairs. O(P²) time, O(P) memory. (The compiled backend leaves out pairs with A_ij below 3e-11.)
     low_rank   A ≈ C W⁻¹ Cᵀ through ``num_landmarks`` k-means centres of the guide. O(P·M); any width; GPU friendly.
     lattice    permutohedral lattice, scaled to the true degrees. O(P·G); for narrow kernels of few channels.
 
