@@ -149,7 +149,11 @@ def bench(
         places = ["--data", str(data), "--weights", str(weights), "--results", str(where), "--runs", str(base)]
         own = [sys.executable, "-m", "scribbleseg", "bench", str(table), *places, "--protocol", protocol]
         command = [*own, "--threads", str(threads), "--cell"]
-        failed = run_table(folder, command, only=only or [], jobs=jobs, devices=[g for g in gpus.split(",") if g])
+        try:
+            failed = run_table(folder, command, only=only or [], jobs=jobs, devices=[g for g in gpus.split(",") if g])
+        except KeyboardInterrupt:
+            print("\nscribbleseg: stopped. Run the same again to go on.", file=sys.stderr)
+            raise typer.Exit(130) from None
         if failed:
             raise TrainingError(table, "every cell to finish", f"{len(failed)} failed", "see above, then run the same again")
 

@@ -108,6 +108,18 @@ def test_processes_run_what_is_missing_and_a_failure_is_told(folder, tmp_path):
     assert [c.key for c in folder.missing(["a / narrow / low"])] == failed
 
 
+def test_an_interrupt_begins_no_other_process(folder, tmp_path):
+    script = tmp_path / "worker.py"
+    script.write_text("import sys\nopen(sys.argv[1], 'a').write('begun ')\nsys.exit(1)\n")
+
+    def interrupt(line: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_table(folder, [sys.executable, str(script), str(tmp_path / "begun")], say=interrupt)
+    assert (tmp_path / "begun").read_text().count("begun") <= 2  # of sixteen; one more may begin before the news is out
+
+
 def test_an_unknown_cell_is_refused(folder, tmp_path):
     with pytest.raises(ConfigError, match="a cell of the table"):
         folder.run("nonsense", tmp_path / "runs")

@@ -218,6 +218,9 @@ def run_table(
         tuning = [c for c in todo if c.choice is not None]
         now = tuning or todo
         tried |= {c.stem for c in now}
-        with ThreadPoolExecutor(jobs) as pool:
+        pool = ThreadPoolExecutor(jobs)
+        try:
             list(pool.map(run, now))
+        finally:
+            pool.shutdown(cancel_futures=True)  # an interrupt ends the processes that run; no other is to begin
     return failed
