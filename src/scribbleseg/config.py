@@ -292,11 +292,16 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
             equals, value = "=", rest.pop(0)
         if not word.startswith("--") or not equals:
             raise ConfigError(word, "--key.sub=value", f"'{word}'", "write the option with its value, as --seed=1")
-        for part in reversed(key.replace("-", "_").split(".")[1:]):
-            value = {part: value}  # type: ignore[assignment]
-        first = key.replace("-", "_").split(".")[0]
-        tree = merge(tree, {first: value})
+        tree = merge(tree, nested(key.replace("-", "_"), value))
     return _parse_values(tree)
+
+
+def nested(key: str, value: Any) -> dict[str, Any]:
+    """Return ``{"a": {"b": value}}`` for the key ``a.b``."""
+    first, *rest = key.split(".")
+    for part in reversed(rest):
+        value = {part: value}
+    return {first: value}
 
 
 def _parse_values(tree: dict[str, Any]) -> dict[str, Any]:

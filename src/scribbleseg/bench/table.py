@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from scribbleseg.config import RunConfig, merge, parse_config
+from scribbleseg.config import RunConfig, merge, nested, parse_config
 from scribbleseg.errors import ConfigError, nearest
 from scribbleseg.losses.objective import complete
 
@@ -194,20 +194,11 @@ def cells(
             for choice in choices:
                 tree = table.settings
                 over = [table.data[data].settings, table.networks[network].settings, table.protocols.get(protocol, {})]
-                over += [method.settings, *([table.tuning.settings] if tuning else []), dotted(choice or {}), {"seed": seed}]
+                over += [method.settings, *([table.tuning.settings] if tuning else [])]
+                over += [*(nested(key, value) for key, value in (choice or {}).items()), {"seed": seed}]
                 for settings in over:
                     tree = merge(tree, settings)
                 config = parse_config(places.put_in(tree), f"{data} / {network} / {name}")
                 config = config.model_copy(update={"losses": complete(config.losses)})
                 splits = ("val",) if tuning else method.splits
                 yield Cell(data, network, name, seed, protocol, choice if tuning else None, splits, config)
-
-
-def dotted(choice: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``{"a.b": 1}`` as ``{"a": {"b": 1}}``."""
-    tree: dict[str, Any] = {}
-    for key, value in choice.items():
-        for part in reversed(key.split(".")):
-            value = {part: value}
-        tree = merge(tree, value)
-    return tree
