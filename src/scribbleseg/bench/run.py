@@ -30,13 +30,12 @@ INDIFFERENT = ("training.threads", "training.progress_bar", "data.num_workers")
 Choices = dict[tuple[str, str, str], Mapping[str, Any]]
 
 
-def run_cell(cell: Cell, runs: Path, *, threads: int = 0, device: str = "auto") -> dict[str, Any]:
+def run_cell(cell: Cell, runs: Path, *, threads: int = 0) -> dict[str, Any]:
     """Train and score one cell; a training that was stopped goes on. Return its result.
 
     Args:
         runs: its run folder is made in here.
         threads: of the CPU; 0 leaves torch's choice.
-        device: for scoring; the training takes the first that there is.
     """
     training = cell.config.training.model_copy(update={"threads": threads, "progress_bar": False})
     config = cell.config.model_copy(update={"training": training})
@@ -61,7 +60,7 @@ def run_cell(cell: Cell, runs: Path, *, threads: int = 0, device: str = "auto") 
         "config": as_tree(config),
     }
     for split in cell.splits:
-        found = summary(evaluate(model, config.data.root, split=split, device=device))
+        found = summary(evaluate(model, config.data.root, split=split))
         per_image = found.pop("per_image")
         found["per_case"] = [mean(v) for v in found["per_volume"]] if "per_volume" in found else [i["miou"] for i in per_image]
         result[split] = found
