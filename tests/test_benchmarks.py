@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
+import os
 from importlib import import_module
-from types import ModuleType
 
 import pytest
 import torch
@@ -229,23 +228,31 @@ def test_relative_errors():
     assert measure.relative_distance(torch.tensor([1.0, -4.0 + 17**0.5]), expected) == pytest.approx(1.0)
 
 
+FAKE_BENCHMARK = """
+import torch
+
+MEGABYTE = 2**20 // 4
+
+
+def make(case):
+    kept = torch.ones(32 * MEGABYTE)  # an input: there before, so not counted
+
+    def call():
+        torch.ones(64 * MEGABYTE).sum()  # gone again at the end, but it was there
+        return (torch.ones(16 * MEGABYTE), kept)
+
+    return call if case.size > 16 else lambda: (kept,)
+
+
+SIDES = {"side": make}
+"""
+
+
 @needs_high_water
-def test_memory_is_the_highest_point_above_the_inputs(monkeypatch):
-    megabytes = 2**20 // 4
-    fake = ModuleType("a_fake_benchmark")
-
-    def make(case):
-        kept = torch.ones(32 * megabytes)  # an input: there before, so not counted
-
-        def call():
-            torch.ones(64 * megabytes).sum()  # gone again at the end, but it was there
-            return (torch.ones(16 * megabytes), kept)
-
-        return call if case.size > 16 else lambda: (kept,)
-
-    fake.SIDES = {"side": make}
-    monkeypatch.setitem(sys.modules, fake.__name__, fake)
-    assert measure._memory_child(fake.__name__, "side", Case(1, 2, 32)) == pytest.approx(64, abs=4)
+def test_memory_is_the_highest_point_above_the_inputs(tmp_path, monkeypatch):
+    (tmp_path / "a_fake_benchmark.py").write_text(FAKE_BENCHMARK, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    assert measure.extra_memory("a_fake_benchmark", "side", Case(1, 2, 32), 1) == pytest.approx(64, abs=4)
 
 
 @needs_high_water
