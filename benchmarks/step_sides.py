@@ -39,9 +39,10 @@ class Given(NamedTuple):
 def batch_of(images: int, classes: int, size: int) -> Batch:
     """Return pictures of shaded patches, and strokes on a few of their pixels."""
     scores, rgb = scene(images, classes, size)
-    drawn = torch.rand(images, size, size, generator=torch.Generator().manual_seed(1)) < DRAWN
-    labels = torch.where(drawn, scores.argmax(1), UNLABELLED)
-    return Batch(("",) * images, rgb, rgb, labels, torch.ones_like(drawn))
+    strokes = torch.rand(images, size, size, generator=torch.Generator().manual_seed(1)) < DRAWN
+    labels = torch.where(strokes, scores.argmax(1), UNLABELLED)
+    drawn = torch.arange(UNLABELLED).expand(images, -1) < classes
+    return Batch(("",) * images, rgb, rgb, labels, drawn, torch.ones_like(strokes))
 
 
 def given_by(segmenter: Segmenter, batch: Batch) -> Given:

@@ -26,6 +26,7 @@ class Sample:
         image: what the network sees, in [0, 1]; colour augmentation changes it.
         rgb: the true colours in [0, 1], for pairwise kernels; never colour-augmented.
         labels: class ids, or ``UNLABELLED``.
+        drawn: which class ids the labels of the whole image hold; a crop keeps it.
         valid: False where a pixel is padding.
     """
 
@@ -33,6 +34,7 @@ class Sample:
     image: Float[Tensor, "3 H W"]
     rgb: Float[Tensor, "3 H W"]
     labels: Int[Tensor, "H W"]
+    drawn: Bool[Tensor, " K"]
     valid: Bool[Tensor, "H W"]
 
 
@@ -44,6 +46,7 @@ class Batch:
     image: Float[Tensor, "B 3 H W"]
     rgb: Float[Tensor, "B 3 H W"]
     labels: Int[Tensor, "B H W"]
+    drawn: Bool[Tensor, "B K"]
     valid: Bool[Tensor, "B H W"]
 
     def to(self, device: Any) -> Batch:

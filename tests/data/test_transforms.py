@@ -28,7 +28,9 @@ def coordinates(height: int = 60, width: int = 80, labelled: str = "x") -> Sampl
     """A sample that knows where its pixels come from: red is x, green is y, blue marks it as real; the label is x or y."""
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     image = torch.stack([x, y, torch.full_like(x, SIDE)]).float() / SIDE
-    return Sample("a", image, image, (x if labelled == "x" else y).long(), torch.ones(height, width, dtype=torch.bool))
+    labels = (x if labelled == "x" else y).long()
+    drawn = torch.bincount(labels.flatten(), minlength=255) > 0
+    return Sample("a", image, image, labels, drawn, torch.ones(height, width, dtype=torch.bool))
 
 
 def assert_together(sample: Sample, labelled: str, tolerance: float) -> None:

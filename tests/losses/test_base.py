@@ -78,6 +78,7 @@ def call(name: str, **change: object) -> object:
         "labels": torch.randint(0, 3, (2, 8, 8), generator=rng),
         "rgb": torch.rand(2, 3, 8, 8, generator=rng),
         "features": torch.nn.functional.normalize(torch.randn(2, 4, 4, 4, generator=rng), dim=1),
+        "drawn": torch.arange(255).expand(2, -1) < 2,
         "valid": torch.ones(2, 8, 8, dtype=torch.bool),
         "progress": 1.0,
         "branch_logits": torch.randn(2, 3, 4, 4, generator=rng),

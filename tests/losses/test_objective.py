@@ -87,7 +87,8 @@ def make(seed: int = 0) -> tuple[Output, Batch]:
         torch.randn(2, 3, 4, 4, generator=rng).requires_grad_(),
         torch.randn(2, 3, 4, 4, generator=rng),
     )
-    return output, Batch(("a", "b"), rgb, rgb, labels, torch.ones(2, 8, 8, dtype=torch.bool))
+    drawn = torch.arange(255).expand(2, -1) < 2
+    return output, Batch(("a", "b"), rgb, rgb, labels, drawn, torch.ones(2, 8, 8, dtype=torch.bool))
 
 
 class TestObjective:

@@ -13,16 +13,24 @@ from scribbleseg.config import DataConfig, RunConfig
 from scribbleseg.data.folder import Dataset
 from scribbleseg.data.transforms import resize_longest, training_transforms
 from scribbleseg.errors import ScribblesegError
-from scribbleseg.records import Batch, Sample
+from scribbleseg.records import UNLABELLED, Batch, Sample
 
 
 def load_sample(dataset: Dataset, stem: str, labels: str | None) -> Sample:
     """Read one image and, if asked, its ``scribbles`` or ``masks``."""
     picture = dataset.rgb(stem)
     size = (picture.shape[0], picture.shape[1])
-    known = np.full(size, 255, np.uint8) if labels is None else dataset.labels(stem, labels, size)
+    known = np.full(size, UNLABELLED, np.uint8) if labels is None else dataset.labels(stem, labels, size)
     image = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))
-    return Sample(stem, image, image, torch.from_numpy(known.astype(np.int64)), torch.ones(size, dtype=torch.bool))
+    drawn = np.bincount(known.ravel(), minlength=UNLABELLED + 1)[:UNLABELLED] > 0
+    return Sample(
+        stem=stem,
+        image=image,
+        rgb=image,
+        labels=torch.from_numpy(known.astype(np.int64)),
+        drawn=torch.from_numpy(drawn),
+        valid=torch.ones(size, dtype=torch.bool),
+    )
 
 
 def collate(items: Sequence[Sample | ScribblesegError]) -> Batch | ScribblesegError:
@@ -39,6 +47,7 @@ def collate(items: Sequence[Sample | ScribblesegError]) -> Batch | ScribblesegEr
         image=default_collate([s.image for s in samples]),
         rgb=default_collate([s.rgb for s in samples]),
         labels=default_collate([s.labels for s in samples]),
+        drawn=default_collate([s.drawn for s in samples]),
         valid=default_collate([s.valid for s in samples]),
     )
 

@@ -1,5 +1,6 @@
 """Losses for sparsely labelled segmentation, each an ``nn.Module`` with one calling form."""
 
+from scribbleseg.losses.absent_class import AbsentClassLoss
 from scribbleseg.losses.base import Loss
 from scribbleseg.losses.branch_cross_entropy import BranchCrossEntropyLoss
 from scribbleseg.losses.dense_crf import DenseCRFLoss
@@ -20,6 +21,7 @@ from scribbleseg.losses.tree_energy import TreeEnergyLoss
 
 __all__ = [
     "LOSSES",
+    "AbsentClassLoss",
     "BranchCrossEntropyLoss",
     "DenseCRFLoss",
     "DynamicFeatureLoss",

@@ -32,6 +32,7 @@ class Loss(nn.Module):
         *,
         labels: Int[Tensor, "B H W"] | None = None,
         rgb: Float[Tensor, "B 3 H W"] | None = None,
+        drawn: Bool[Tensor, "B K"] | None = None,
         features: Float[Tensor, "B D h w"] | None = None,
         valid: Bool[Tensor, "B H W"] | None = None,
         progress: float = 1.0,
@@ -44,6 +45,7 @@ class Loss(nn.Module):
             logits: class scores, on their own grid (h, w), which may be coarser than the image's.
             labels: class ids, 255 where nobody drew.
             rgb: true colours in [0, 1].
+            drawn: which class ids were drawn anywhere in the image that the crop is of, K ≥ C.
             features: deep features on the grid of the logits.
             valid: False on padding.
             progress: share of the training run that is done, in [0, 1].
@@ -53,6 +55,7 @@ class Loss(nn.Module):
         given = {
             "labels": labels,
             "rgb": rgb,
+            "drawn": drawn,
             "features": features,
             "valid": valid,
             "progress": progress,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from scribbleseg.config import LossTerm, merge
 from scribbleseg.errors import ConfigError, nearest
+from scribbleseg.losses.absent_class import AbsentClassLoss
 from scribbleseg.losses.base import Loss
 from scribbleseg.losses.branch_cross_entropy import BranchCrossEntropyLoss
 from scribbleseg.losses.dense_crf import DenseCRFLoss
@@ -32,6 +33,7 @@ from scribbleseg.records import Batch, Output, Terms
 #: Every loss by the name it has in a run's configuration.
 LOSSES: dict[str, type[Loss]] = {
     "partial_cross_entropy": PartialCrossEntropyLoss,
+    "absent_class": AbsentClassLoss,
     "dynamic_feature": DynamicFeatureLoss,
     "feature_consistency": FeatureConsistencyLoss,
     "teacher_consistency": TeacherConsistencyLoss,
@@ -120,6 +122,7 @@ class Objective(nn.Module):
         data: dict[str, Any] = {
             "labels": batch.labels,
             "rgb": batch.rgb,
+            "drawn": batch.drawn,
             "features": output.features,
             "valid": batch.valid,
             "progress": progress,
