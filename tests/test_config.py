@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scribbleseg.config import METHODS, LossTerm, RunConfig, dump_config, load_config, merge, parse_config, parse_overrides
+from scribbleseg.config import METHODS, LossTerm, RunConfig, dump_config, load_config, parse_config, parse_overrides
 from scribbleseg.errors import ConfigError, nearest
+from scribbleseg.trees import merge
 
 
 class TestOverrides:

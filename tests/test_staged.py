@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from scribbleseg.config import merge, parse_config
+from scribbleseg.config import parse_config
 from scribbleseg.data.folder import check_training_labels, open_dataset
 from scribbleseg.data.images import read_index
 from scribbleseg.models.folder import load_model
 from scribbleseg.training.run import train
+from scribbleseg.trees import merge
 from tests.training.test_run import SMALL
 
 SHARED = Path(__file__).parents[2] / "shared"

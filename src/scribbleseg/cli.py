@@ -37,8 +37,9 @@ def train(
     print_config: Annotated[bool, typer.Option("--print-config", help="Print every setting and stop.")] = False,
 ) -> None:
     """Train a network. Every setting of the configuration is an option too: --seed=1 --training.max_steps=500."""
-    from scribbleseg.config import dump_config, load_config, merge, parse_overrides
+    from scribbleseg.config import dump_config, load_config, parse_overrides
     from scribbleseg.training.run import train as run
+    from scribbleseg.trees import merge
 
     tree = parse_overrides(context.args)
     given: dict[str, Any] = {"root": str(data)} if data else {}
@@ -141,7 +142,7 @@ def bench(
 
         print(f"{write_section(page, folder, table.stem)} results: {page}")
     elif dry_run:
-        for each in folder.cells():
+        for each in folder.named(only or []):
             print(f"{'done ' if folder.read(each) else 'to do'}  {each.config.training.max_steps:>6} steps  {each.key}")
     elif cell is not None:
         print(folder.run(cell, base / protocol, threads=threads))

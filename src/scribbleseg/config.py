@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from scribbleseg.errors import ConfigError, nearest
 from scribbleseg.methods import METHODS
+from scribbleseg.trees import merge, nested
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -177,7 +178,9 @@ class TrainingConfig(_Section):
     Attributes:
         max_steps: length of the run in optimizer steps.
         batch_size: images per step.
-        lr: AdamW's peak rate.
+        optimizer: ``adamw``, or ``sgd`` with ``momentum``, as most of the field's older recipes have it.
+        momentum: of SGD.
+        lr: the peak rate.
         backbone_lr_factor: the backbone's rate over ``lr``; None takes 0.1 for pretrained weights and 1 for random ones.
         warmup: share of the run over which the rate rises linearly.
         poly_power: exponent of the decay to zero.
@@ -195,6 +198,8 @@ class TrainingConfig(_Section):
 
     max_steps: Count = 2000
     batch_size: Count = 8
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     lr: Positive = 1e-3
     backbone_lr_factor: Positive | None = None
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
@@ -256,27 +261,6 @@ def without_places(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"data": data, "model": model})
 
 
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``base`` with ``over`` laid on it, mapping by mapping."""
-    result = dict(base)
-    for key, value in over.items():
-        old = result.get(key)
-        result[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return result
-
-
-def differing_keys(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Return the dotted keys whose values differ between two trees."""
-    found: list[str] = []
-    for key in [*one, *(k for k in other if k not in one)]:
-        a, b = one.get(key), other.get(key)
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            found += differing_keys(a, b, f"{prefix}{key}.")
-        elif a != b:
-            found.append(f"{prefix}{key}")
-    return found
-
-
 def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
     """Turn ``--a.b=value`` (or ``--a.b value``, dashes or underscores) into a nested mapping; values are YAML.
 
@@ -294,14 +278,6 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
             raise ConfigError(word, "--key.sub=value", f"'{word}'", "write the option with its value, as --seed=1")
         tree = merge(tree, nested(key.replace("-", "_"), value))
     return _parse_values(tree)
-
-
-def nested(key: str, value: Any) -> dict[str, Any]:
-    """Return ``{"a": {"b": value}}`` for the key ``a.b``."""
-    first, *rest = key.split(".")
-    for part in reversed(rest):
-        value = {part: value}
-    return {first: value}
 
 
 def _parse_values(tree: dict[str, Any]) -> dict[str, Any]:

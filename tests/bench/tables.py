@@ -40,7 +40,7 @@ TREE: dict[str, Any] = {
             "settings": {"method": "partial_ce", "losses": {"entropy": {"weight": 0.1}}},
         },
     },
-    "protocols": {"short": {"training": {"max_steps": 2}}},
+    "protocols": {"short": {"settings": {"training": {"max_steps": 2}}}},
 }
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
 from scribbleseg.bench.page import section, write_section
 from scribbleseg.bench.run import Folder
 from scribbleseg.bench.scores import paired
 from scribbleseg.bench.table import Places, read_table
 from scribbleseg.errors import ConfigError
-from tests.bench.tables import write_table
+from tests.bench.tables import TREE, write_table
 
 MACHINE = {"processor": "a processor", "cores": 2, "threads": 1, "accelerator": None}
 
@@ -88,3 +89,38 @@ def test_a_page_without_the_marks_is_refused(table, tmp_path):
     (tmp_path / "page.md").write_text("nothing")
     with pytest.raises(ConfigError, match="bench small: begin"):
         write_section(tmp_path / "page.md", Folder(table, Places(), tmp_path), "small")
+
+
+def with_more(tmp_path, **more):
+    path = write_table(tmp_path)
+    path.write_text(yaml.safe_dump(TREE | more, sort_keys=False))
+    return read_table(path)
+
+
+def test_a_curve_has_a_picture_and_a_row_a_method_and_its_points_no_tables(tmp_path):
+    table = with_more(tmp_path, curves={"Fewer images": {"axis": "training images", "points": {20: "b", 100: "a"}}})
+    results = [result("low", 0, 0.5), result("low", 1, 0.6), result("low", 0, 0.4, "b"), result("variant", 0, 0.7)]
+    text = section(table, results, tmp_path, "x")
+    assert "### a, narrow" not in text
+    assert "| mIoU, test; training images | 20 | 100 |" in text
+    assert row(text, "low")[1:] == ["0.400", "0.550 ± 0.071"]
+    assert row(text, "variant")[1:] == ["–", "0.700"]
+    (picture,) = tmp_path.glob("*.svg")
+    assert f"(images/{picture.name})" in text
+    assert "### a, narrow" in section(table, [*results, result("high", 0, 0.8)], tmp_path, "x")
+
+
+def test_what_papers_report_stands_beside_the_best_networks_mean(tmp_path):
+    row_of = {"score": "mIoU", "value": 82.8, "full": 84.0, "source": "a paper", "differs": "crops"}
+    reported = [row_of | {"title": "high", "method": "high", "data": "a"}, row_of | {"title": "other", "full": None}]
+    table = with_more(tmp_path, reported=reported, high="variant")
+    results = [
+        result("high", 0, 0.7),
+        result("high", 1, 0.8),
+        result("variant", 0, 0.9),
+        result("high", 0, 0.5, network="wide"),
+    ]
+    text = section(table, results, tmp_path, "x")
+    rows = [r for r in text.splitlines() if "a paper" in r]
+    assert rows[0] == "| high | mIoU | 82.8 | 84 | 0.986 | 75.0 | 0.833 | a paper | crops |"
+    assert rows[1] == "| other | mIoU | 82.8 | – | – | – | – | a paper | crops |"

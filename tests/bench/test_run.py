@@ -113,11 +113,17 @@ def test_an_interrupt_begins_no_other_process(folder, tmp_path):
     script.write_text("import sys\nopen(sys.argv[1], 'a').write('begun ')\nsys.exit(1)\n")
 
     def interrupt(line: str) -> None:
-        raise KeyboardInterrupt
+        if "failed" in line:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         run_table(folder, [sys.executable, str(script), str(tmp_path / "begun")], say=interrupt)
     assert (tmp_path / "begun").read_text().count("begun") <= 2  # of sixteen; one more may begin before the news is out
+
+
+def test_a_word_that_is_in_no_cells_name_is_refused_with_a_hint(folder):
+    with pytest.raises(ConfigError, match="did you mean 'narrow'"):
+        folder.missing(["a / narrow / low", "narow"])
 
 
 def test_an_unknown_cell_is_refused(folder, tmp_path):

@@ -40,6 +40,20 @@ def test_a_protocol_changes_every_cell_and_must_be_known(tmp_path):
         list(cells(table, Places(), protocol="shrot"))
 
 
+def test_a_protocol_may_leave_tuning_out_have_other_seeds_and_change_one_data_set(tmp_path):
+    tree = yaml.safe_load(write_table(tmp_path, tuned=True).read_text())
+    tree["protocols"]["short"] |= {"tune": False, "seeds": [7]}
+    tree["data"]["b"]["protocols"] = {"short": {"training": {"max_steps": 1}}}
+    path = tmp_path / "t.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    table = read_table(path)
+    assert list(cells(table, Places(), protocol="short", tuning=True)) == []
+    found = list(cells(table, Places(), protocol="short"))
+    assert {c.seed for c in found} == {7}
+    assert {c.method for c in found} == {"low", "high", "variant", "entropy", "total variation"}
+    assert {(c.data, c.config.training.max_steps) for c in found} == {("a", 2), ("b", 1)}
+
+
 def test_tuning_tries_every_choice_on_every_data_set_and_its_methods_wait_for_it(tmp_path):
     table = read_table(write_table(tmp_path, tuned=True))
     tried = list(cells(table, Places(), tuning=True))
@@ -75,13 +89,15 @@ def test_methods_must_be_tuned_with_one_budget(tmp_path):
         ({"metods": {}}, "did you mean 'methods'"),
         ({"methods": {"low": {"setings": {}}, "high": {}}}, "setings"),
         ({"seeds": "zero"}, "seeds"),
+        ({"curves": {"few": {"axis": "images", "points": {1: "aa"}}}}, "curves: few.*'aa'"),
+        ({"reported": [{"title": "x", "score": "y", "value": 1, "source": "z", "method": "hihg"}]}, "did you mean 'high'"),
     ],
-    ids=["unknown end", "unknown data", "misspelt section", "misspelt key", "wrong type"],
+    ids=["unknown end", "unknown data", "misspelt section", "misspelt key", "wrong type", "curve", "reported"],
 )
 def test_a_wrong_table_is_refused_with_a_hint(tmp_path: Path, change, message):
     path = tmp_path / "t.yaml"
     path.write_text(yaml.safe_dump(TREE | change))
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=f"(?s){message}"):
         read_table(path)
 
 

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from scribbleseg.config import RunConfig, load_config, merge, parse_config
+from scribbleseg.config import RunConfig, load_config, parse_config
 from scribbleseg.data.images import write_png
 from scribbleseg.errors import ConfigError, DataError, StorageError, TrainingError
 from scribbleseg.evaluate import evaluate, summary
 from scribbleseg.models.backbone import build_backbone
 from scribbleseg.training.module import SegmentationModule
 from scribbleseg.training.run import train
+from scribbleseg.trees import merge
 from tests.fake.datasets import make_dataset
 
 SMALL: dict[str, Any] = {

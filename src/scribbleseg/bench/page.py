@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from scribbleseg.atomic import write_text
+from scribbleseg.bench.curves import curve_section
 from scribbleseg.bench.picture import gap_picture
+from scribbleseg.bench.reported import reported_section
 from scribbleseg.bench.run import Folder
-from scribbleseg.bench.scores import Result, columns, ends, figure, gap_closed, paired, values
+from scribbleseg.bench.scores import Result, columns, ends, figure, gap_closed, paired, spread, values
 from scribbleseg.bench.table import Table
 from scribbleseg.errors import ConfigError
 
@@ -38,10 +40,11 @@ def write_section(page: Path, folder: Folder, name: str) -> int:
 def section(table: Table, results: Sequence[Result], images: Path, name: str) -> str:
     """Return a table's section: what all rows share, scores and picture of every data set and network."""
     lines = [f"## {table.title}", "", *([table.about.strip(), ""] if table.about else [])]
+    points = {data for curve in table.curves.values() for data in curve.points.values()}
     for data in table.data:
         for network in table.networks:
             mine = [r for r in results if (r["data"], r["network"]) == (data, network)]
-            if not mine:
+            if not mine or (data in points and not any(r["method"] == table.high for r in mine)):
                 continue
             lines += [f"### {data}, {network}", "", shared(mine), "", *main_table(table, mine), ""]
             picture = images / (re.sub(r"[^\w.-]+", "_", f"{name}--{data}--{network}") + ".svg")
@@ -49,6 +52,9 @@ def section(table: Table, results: Sequence[Result], images: Path, name: str) ->
                 lines += [f"![Share of the gap closed, {data}, {network}](images/{picture.name})", ""]
             if rows := variants(table, mine):
                 lines += [*rows, ""]
+    for title in table.curves:
+        lines += curve_section(table, title, results, images, name)
+    lines += reported_section(table, results)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -74,13 +80,6 @@ def backbone(source: str | Mapping[str, Any]) -> str:
         return f"backbone {source}"
     sizes = ", ".join(f"{key} {value}" for key, value in source.items() if key in ("depths", "hidden_sizes", "stride"))
     return f"backbone {source['model_type']} from random weights ({sizes})"
-
-
-def spread(numbers: Sequence[float]) -> str:
-    """Return mean ± standard deviation, or the one value."""
-    if len(numbers) == 1:
-        return f"{numbers[0]:.3f}"
-    return f"{statistics.mean(numbers):.3f} ± {statistics.stdev(numbers):.3f}"
 
 
 def main_table(table: Table, mine: Sequence[Result]) -> list[str]:

@@ -17,12 +17,13 @@ import yaml
 from scribbleseg.atomic import write_text
 from scribbleseg.bench.scores import figure
 from scribbleseg.bench.table import Cell, Places, Table, cells
-from scribbleseg.config import RunConfig, differing_keys, dump_config, environment_with, parse_config, without_places
+from scribbleseg.config import RunConfig, dump_config, environment_with, parse_config, without_places
 from scribbleseg.errors import ConfigError, ScribblesegError, nearest
 from scribbleseg.evaluate import evaluate, summary
 from scribbleseg.losses.objective import complete
 from scribbleseg.provenance import provenance
 from scribbleseg.training.run import train
+from scribbleseg.trees import differing_keys
 
 #: Settings that do not change what is measured, but for the last bits.
 INDIFFERENT = ("training.threads", "training.progress_bar", "data.num_workers")
@@ -138,8 +139,20 @@ class Folder:
 
     def missing(self, only: Sequence[str] = ()) -> list[Cell]:
         """Return what is still to be run now, of the cells whose key has one of the words of ``only`` in it."""
-        wanted = [c for c in self.cells() if not only or any(word in c.key for word in only)]
-        return [c for c in wanted if self.read(c) is None]
+        return [c for c in self.named(only) if self.read(c) is None]
+
+    def named(self, only: Sequence[str] = ()) -> list[Cell]:
+        """Return the cells whose key has one of the words of ``only`` in it.
+
+        Raises:
+            ConfigError: a word that is in no cell's key.
+        """
+        known = list(self.cells())
+        for word in only:
+            if not any(word in cell.key for cell in known):
+                parts = {part for cell in known for part in cell.key.split(" / ")}
+                raise ConfigError("--only", "part of a cell's name, as --dry-run lists them", f"'{word}'", nearest(word, parts))
+        return [c for c in known if not only or any(word in c.key for word in only)]
 
     def chosen(self) -> Choices:
         """Return the best choice on ``val`` of every method whose tuning is complete; of equals the first."""
@@ -188,7 +201,7 @@ def run_table(
         only: words of which one must be in a cell's key.
         jobs: processes at a time.
         devices: numbers of GPUs that the processes share out; each sees one of them.
-        say: gets a line a cell.
+        say: gets a line when a cell begins and one when it ends.
     """
     slots: queue.Queue[str | None] = queue.Queue()
     for n in range(jobs):
@@ -199,6 +212,7 @@ def run_table(
         device = slots.get()
         environment = environment_with(**({} if device is None else {"CUDA_VISIBLE_DEVICES": device}))
         began = time.monotonic()
+        say(f"{cell.key}: {cell.config.training.max_steps} steps …")
         done = subprocess.run(
             [*command, cell.stem], env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
         )

@@ -40,6 +40,13 @@ def values(mine: Iterable[Result], method: str, read: Callable[[Scores], float],
     return [read(r[split]) for r in mine if r["method"] == method and split in r]
 
 
+def spread(numbers: Sequence[float]) -> str:
+    """Return mean ± standard deviation, or the one value."""
+    if len(numbers) == 1:
+        return f"{numbers[0]:.3f}"
+    return f"{statistics.mean(numbers):.3f} ± {statistics.stdev(numbers):.3f}"
+
+
 def gap_closed(value: float, low: float, high: float) -> float | None:
     """Return the share of the gap from ``low`` to ``high`` that a value closes; None where there is next to no gap."""
     return (value - low) / (high - low) if high - low >= SMALLEST_GAP else None

@@ -12,9 +12,10 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from scribbleseg.config import RunConfig, merge, nested, parse_config
+from scribbleseg.config import RunConfig, parse_config
 from scribbleseg.errors import ConfigError, nearest
 from scribbleseg.losses.objective import complete
+from scribbleseg.trees import merge, nested
 
 
 class _Section(BaseModel):
@@ -27,10 +28,12 @@ class Part(_Section):
     Attributes:
         settings: of a run; ``$data/`` and ``$weights/`` at the start of a text stand for the folders given on the command line.
         only: names of the data sets this is for; all if None.
+        protocols: settings that a protocol changes for this part alone, by the protocol's name.
     """
 
     settings: dict[str, Any] = Field(default_factory=dict)
     only: tuple[str, ...] | None = None
+    protocols: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
 class Method(Part):
@@ -59,9 +62,58 @@ class Tuning(_Section):
     settings: dict[str, Any] = Field(default_factory=dict)
 
 
+class Protocol(_Section):
+    """Smaller settings for machines that cannot run the whole table.
+
+    Attributes:
+        settings: over those of table, data set and network.
+        tune: whether methods are tuned; otherwise each runs with its own settings as they stand.
+        seeds: in place of the table's.
+    """
+
+    settings: dict[str, Any] = Field(default_factory=dict)
+    tune: bool = True
+    seeds: tuple[int, ...] | None = None
+
+
+class Reported(_Section):
+    """What a paper reports for a row of the table, to stand beside what was measured.
+
+    Attributes:
+        method: the row, a name of ``methods``; None for a method that the table does not have.
+        data: the data set, a name of ``data``; None where no data set of the table is the paper's.
+        title: of the row as the paper has it.
+        score: name of the figure.
+        value, full: of the method, and of full supervision in the same source, in percent.
+        source: of the number.
+        differs: how that training differs from this table's.
+    """
+
+    title: str
+    score: str
+    value: float
+    source: str
+    method: str | None = None
+    data: str | None = None
+    full: float | None = None
+    differs: str = ""
+
+
+class Curve(_Section):
+    """Scores against a number that differs between data sets of the table: how much is drawn, how many images there are.
+
+    Attributes:
+        axis: what the number is, with its unit.
+        points: data sets by the number.
+    """
+
+    axis: str
+    points: dict[float, str]
+
+
 class Table(_Section):
     """The file. A run's settings are laid over each other in this order: the table's, the data set's, the network's, the
-    protocol's, the method's, the tuned ones, the seed.
+    protocol's (those of the whole table, then the data set's and the network's for it), the method's, the tuned ones, the seed.
 
     Attributes:
         title, about: head of its section of the page, and a paragraph below it.
@@ -70,7 +122,9 @@ class Table(_Section):
         low, high: the methods at the ends of the gap: what a regularizer starts from, and full supervision.
         ours: the method that every other is tested against.
         seeds: of the runs.
-        protocols: settings by name, for machines that cannot run the whole table; their rows are marked.
+        protocols: by name; their rows are marked.
+        reported: what papers report.
+        curves: by title; data sets that are points of a curve get a table of their own only where full supervision was run.
     """
 
     title: str
@@ -84,7 +138,9 @@ class Table(_Section):
     ours: str
     seeds: tuple[int, ...] = (0,)
     tuning: Tuning = Tuning()
-    protocols: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    protocols: dict[str, Protocol] = Field(default_factory=dict)
+    reported: tuple[Reported, ...] = ()
+    curves: dict[str, Curve] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -151,10 +207,16 @@ def read_table(path: Path) -> Table:
         name = getattr(table, role)
         if name not in table.methods:
             raise ConfigError(f"{path}: {role}", "a name of `methods`", f"'{name}'", nearest(name, table.methods))
-    for name, part in (table.networks | table.methods).items():
-        for data in part.only or ():
-            if data not in table.data:
-                raise ConfigError(f"{path}: {name}: only", "a name of `data`", f"'{data}'", nearest(data, table.data))
+    named = [(f"{name}: only", data) for name, part in (table.networks | table.methods).items() for data in part.only or ()]
+    named += [(f"curves: {title}", data) for title, curve in table.curves.items() for data in curve.points.values()]
+    named += [(f"reported: {row.title}", row.data) for row in table.reported if row.data is not None]
+    for where, data in named:
+        if data not in table.data:
+            raise ConfigError(f"{path}: {where}", "a name of `data`", f"'{data}'", nearest(data, table.data))
+    for row in table.reported:
+        if row.method is not None and row.method not in table.methods:
+            hint = nearest(row.method, table.methods)
+            raise ConfigError(f"{path}: reported: {row.title}", "a name of `methods`", f"'{row.method}'", hint)
     budgets = {name: len(method.choices()) for name, method in table.methods.items() if method.tune}
     if len(set(budgets.values())) > 1:
         got = ", ".join(f"{name} {number}" for name, number in budgets.items())
@@ -181,19 +243,21 @@ def cells(
     """
     if protocol and protocol not in table.protocols:
         raise ConfigError("protocol", "a name of `protocols`", f"'{protocol}'", nearest(protocol, table.protocols))
-    for seed in (table.tuning.seed,) if tuning else table.seeds:
+    how = table.protocols.get(protocol, Protocol())
+    for seed in (table.tuning.seed,) if tuning else how.seeds or table.seeds:
         for data, network, name in itertools.product(table.data, table.networks, table.methods):
             method = table.methods[name]
             if any(part.only is not None and data not in part.only for part in (table.networks[network], method)):
                 continue
             choices: list[Mapping[str, Any] | None] = [None]
             if tuning:
-                choices = [*method.choices()]
-            elif method.tune:
+                choices = [*method.choices()] if how.tune else []
+            elif method.tune and how.tune:
                 choices = [c for c in [(chosen or {}).get((data, network, name))] if c is not None]
             for choice in choices:
                 tree = table.settings
-                over = [table.data[data].settings, table.networks[network].settings, table.protocols.get(protocol, {})]
+                parts = (table.data[data], table.networks[network])
+                over = [*(part.settings for part in parts), how.settings, *(part.protocols.get(protocol, {}) for part in parts)]
                 over += [method.settings, *([table.tuning.settings] if tuning else [])]
                 over += [*(nested(key, value) for key, value in (choice or {}).items()), {"seed": seed}]
                 for settings in over:

@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from torch import Tensor, nn
 
-from scribbleseg.config import LossTerm, merge
+from scribbleseg.config import LossTerm
 from scribbleseg.errors import ConfigError, nearest
 from scribbleseg.losses.absent_class import AbsentClassLoss
 from scribbleseg.losses.base import Loss
@@ -29,6 +29,7 @@ from scribbleseg.losses.teacher_consistency import TeacherConsistencyLoss
 from scribbleseg.losses.total_variation import TotalVariationLoss
 from scribbleseg.losses.tree_energy import TreeEnergyLoss
 from scribbleseg.records import Batch, Output, Terms
+from scribbleseg.trees import merge
 
 #: Every loss by the name it has in a run's configuration.
 LOSSES: dict[str, type[Loss]] = {

@@ -117,7 +117,7 @@ class SegmentationModule(pl.LightningModule):
         self.log("val/pixel_accuracy", metrics.pixel_accuracy(self._confusion))
 
     def configure_optimizers(self) -> Any:
-        """Return AdamW (a smaller rate for the backbone, no decay on vectors) with warm-up and poly decay."""
+        """Return AdamW or SGD (a smaller rate for the backbone, no decay on vectors) with warm-up and poly decay."""
         training, model = self.config.training, self.config.model
         factor = training.backbone_lr_factor or (0.1 if model.pretrained and isinstance(model.backbone, str) else 1.0)
         groups: dict[tuple[bool, bool], list[Tensor]] = {}
@@ -125,16 +125,19 @@ class SegmentationModule(pl.LightningModule):
         for name, parameter in trained:
             key = (name.startswith("backbone."), parameter.ndim > 1)
             groups.setdefault(key, []).append(parameter)
-        optimizer = torch.optim.AdamW(
-            [
-                {
-                    "params": parameters,
-                    "lr": training.lr * (factor if in_backbone else 1.0),
-                    "weight_decay": training.weight_decay if is_matrix else 0.0,
-                }
-                for (in_backbone, is_matrix), parameters in groups.items()
-            ]
-        )
+        settings = [
+            {
+                "params": parameters,
+                "lr": training.lr * (factor if in_backbone else 1.0),
+                "weight_decay": training.weight_decay if is_matrix else 0.0,
+            }
+            for (in_backbone, is_matrix), parameters in groups.items()
+        ]
+        optimizer: torch.optim.Optimizer
+        if training.optimizer == "sgd":
+            optimizer = torch.optim.SGD(settings, momentum=training.momentum)
+        else:
+            optimizer = torch.optim.AdamW(settings)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

@@ -19,7 +19,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from torch.utils.data import DataLoader, Dataset as TorchDataset
 
 from scribbleseg.atomic import CANNOT_WRITE, storage_error, write_text
-from scribbleseg.config import RunConfig, differing_keys, dump_config, load_config
+from scribbleseg.config import RunConfig, dump_config, load_config
 from scribbleseg.data.folder import Dataset, check_training_labels, open_dataset
 from scribbleseg.data.images import image_size
 from scribbleseg.data.loader import evenly, training_loader, training_stems
@@ -33,6 +33,7 @@ from scribbleseg.training.checkpoints import AtomicCheckpointIO, checkpoint_call
 from scribbleseg.training.history import history_logger
 from scribbleseg.training.module import SegmentationModule
 from scribbleseg.training.progress import ProgressBar
+from scribbleseg.trees import differing_keys
 
 
 class _ValidationItems(TorchDataset[tuple[np.ndarray, np.ndarray]]):
