@@ -68,12 +68,16 @@ class Output:
         features: deep features of the consistency head, unit length along D.
         branch_logits: the scores of a second branch, which training may add.
         teacher_logits: the scores of the averaged network for the same batch, which training may add; no gradient.
+        teacher_features: the deep features of the averaged network, without noise on the image; no gradient.
+        first_features: the deep features of the network as it was before the first step; no gradient.
     """
 
     logits: Float[Tensor, "B C h w"]
     features: Float[Tensor, "B D h w"]
     branch_logits: Float[Tensor, "B C h w"] | None = None
     teacher_logits: Float[Tensor, "B C h w"] | None = None
+    teacher_features: Float[Tensor, "B D h w"] | None = None
+    first_features: Float[Tensor, "B D h w"] | None = None
 
 
 @dataclass(frozen=True)

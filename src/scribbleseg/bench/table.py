@@ -42,10 +42,12 @@ class Method(Part):
     Attributes:
         tune: dotted keys and the values to try, every combination of them, on ``val``. Where several methods are tuned, all try
             equally many.
+        tuned_as: a method whose choice this one takes: what is taken from a method is compared with it as it was tuned.
         splits: what the finished model is scored on; a variant that is looked at while the method is made has ``val`` alone.
     """
 
     tune: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
+    tuned_as: str | None = None
     splits: tuple[str, ...] = ("val", "test")
 
     def choices(self) -> list[dict[str, Any]]:
@@ -213,6 +215,11 @@ def read_table(path: Path) -> Table:
     for where, data in named:
         if data not in table.data:
             raise ConfigError(f"{path}: {where}", "a name of `data`", f"'{data}'", nearest(data, table.data))
+    for name, method in table.methods.items():
+        if method.tuned_as is not None and not table.methods.get(method.tuned_as, Method()).tune:
+            tuned = [other for other, m in table.methods.items() if m.tune]
+            hint = nearest(method.tuned_as, tuned)
+            raise ConfigError(f"{path}: {name}: tuned_as", "a method with `tune`", f"'{method.tuned_as}'", hint)
     for row in table.reported:
         if row.method is not None and row.method not in table.methods:
             hint = nearest(row.method, table.methods)
@@ -252,8 +259,8 @@ def cells(
             choices: list[Mapping[str, Any] | None] = [None]
             if tuning:
                 choices = [*method.choices()] if how.tune else []
-            elif method.tune and how.tune:
-                choices = [c for c in [(chosen or {}).get((data, network, name))] if c is not None]
+            elif how.tune and (method.tune or method.tuned_as):
+                choices = [c for c in [(chosen or {}).get((data, network, method.tuned_as or name))] if c is not None]
             for choice in choices:
                 tree = table.settings
                 parts = (table.data[data], table.networks[network])

@@ -38,6 +38,8 @@ class Loss(nn.Module):
         progress: float = 1.0,
         branch_logits: Float[Tensor, "B C h w"] | None = None,
         teacher_logits: Float[Tensor, "B C h w"] | None = None,
+        teacher_features: Float[Tensor, "B D h w"] | None = None,
+        first_features: Float[Tensor, "B D h w"] | None = None,
     ) -> Float[Tensor, ""]:
         """Return the mean loss.
 
@@ -51,6 +53,8 @@ class Loss(nn.Module):
             progress: share of the training run that is done, in [0, 1].
             branch_logits: class scores of a second branch.
             teacher_logits: class scores of a teacher.
+            teacher_features: deep features of a teacher.
+            first_features: deep features of the network as it began.
         """
         given = {
             "labels": labels,
@@ -61,6 +65,8 @@ class Loss(nn.Module):
             "progress": progress,
             "branch_logits": branch_logits,
             "teacher_logits": teacher_logits,
+            "teacher_features": teacher_features,
+            "first_features": first_features,
         }
         missing = [name for name in self.needs if given[name] is None]
         if missing:

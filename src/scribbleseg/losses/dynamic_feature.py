@@ -60,6 +60,9 @@ class Kernel(BaseModel):
         return cat(parts, 1) if parts else features[:, :0]
 
 
+#: Names of the deep features in a loss's call, by the source that a run's configuration names.
+SOURCES = {"current": "features", "teacher": "teacher_features", "first": "first_features"}
+
 STATIC = Kernel(weight=0.5, radius=5, dilation=1, sigma_px=6.0, sigma_rgb=0.1)
 DYNAMIC = Kernel(weight=1.0, radius=5, dilation=2, sigma_px=12.0, sigma_rgb=0.3, sigma_feature=0.4)
 
@@ -86,6 +89,9 @@ class DynamicFeatureLoss(Loss):
         stride: compute the energy on cells of so many times so many of that grid: means of probabilities, features and
             colours. Widths and radii count these cells. A U-Net's logits are as fine as the image: the same window then
             reaches further, and the work falls with the square.
+        source: whose deep features the kernel has: those of the network as it is (``current``), of its moving average
+            (``teacher``), or of the network before its first step (``first``: deep, but not dynamic). The last two cost
+            one more forward pass, and have no gradient.
         feature_gradient: let the gradient of this loss flow into the features. With a free kernel the energy can be
             lowered by pushing all features apart, so False is the default; docs/results.md has the measurement.
 
@@ -105,9 +111,12 @@ class DynamicFeatureLoss(Loss):
         relaxation: Literal["bilinear", "quadratic", "log_quadratic", "collision"] = "bilinear",
         refine: Annotated[int, Field(ge=1)] = 1,
         stride: Annotated[int, Field(ge=1)] = 1,
+        source: Literal["current", "teacher", "first"] = "current",
         feature_gradient: bool = False,
     ) -> None:
         super().__init__()
+        self.features = SOURCES[source]
+        self.needs = frozenset({"rgb", "valid", self.features})
         self.refine, self.stride = refine, stride
         self.relaxation = relaxation
         self.kernels = tuple((k, k.weight / k.window_mass()) for k in (static, dynamic) if k is not None and k.weight > 0)
@@ -118,12 +127,12 @@ class DynamicFeatureLoss(Loss):
         logits: Float[Tensor, "B C h w"],
         *,
         rgb: Float[Tensor, "B 3 H W"],
-        features: Float[Tensor, "B D h w"],
         valid: Bool[Tensor, "B H W"],
+        **features: Float[Tensor, "B D h w"],
     ) -> Terms:
-        """Return the sum and the count; arguments as in :meth:`Loss.forward`."""
+        """Return the sum and the count; arguments as in :meth:`Loss.forward`, of the features those of the ``source``."""
         logits = at_least_float32(logits)
-        z = features.to(logits.dtype)
+        z = features[self.features].to(logits.dtype)
         if self.refine > 1:
             logits = F.interpolate(logits, scale_factor=self.refine, mode="bilinear", align_corners=False)
             z = F.normalize(F.interpolate(z, scale_factor=self.refine, mode="bilinear", align_corners=False), dim=1)

@@ -129,6 +129,8 @@ class Objective(nn.Module):
             "progress": progress,
             "branch_logits": output.branch_logits,
             "teacher_logits": output.teacher_logits,
+            "teacher_features": output.teacher_features,
+            "first_features": output.first_features,
         }
         result = {}
         for name, loss in self.losses.items():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from scribbleseg import metrics
@@ -44,6 +45,9 @@ class SegmentationModule(pl.LightningModule):
         self.branch = Branch(self.segmenter, config.training.branch_dropout) if wanted else None
         self.averaged = AveragedModel(self.segmenter, multi_avg_fn=_moving_average(config.training.ema_decay))
         self.averaged.requires_grad_(False)
+        self.first = deepcopy(self.segmenter) if "first_features" in self.objective.needs() else None
+        if self.first is not None:
+            self.first.requires_grad_(False)
         self._confusion = np.zeros((len(names), len(names)), dtype=np.int64)
 
     @property
@@ -71,8 +75,13 @@ class SegmentationModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the objective of one batch."""
         output = self.segmenter(batch.image, self.branch)
-        if "teacher_logits" in self.objective.needs(self.progress):
+        needs = self.objective.needs(self.progress)
+        if "teacher_logits" in needs:
             output = replace(output, teacher_logits=self._taught(batch.image))
+        if "teacher_features" in needs:
+            output = replace(output, teacher_features=_features(self.averaged, batch.image))
+        if "first_features" in needs:
+            output = replace(output, first_features=_features(self.first, batch.image))
         total, means = self.objective(output, batch, self.progress)
         if not bool(torch.isfinite(total)):
             bad = ", ".join(f"{name}={float(value.detach()):.4g}" for name, value in means.items())
@@ -146,6 +155,14 @@ class SegmentationModule(pl.LightningModule):
         done = min(1.0, step / training.max_steps)
         rising = (step + 1) / (training.warmup * training.max_steps + 1)
         return float(min(1.0, rising) * (1 - done) ** training.poly_power)
+
+
+@torch.no_grad()
+def _features(network: nn.Module | None, image: Tensor) -> Tensor:
+    """Return the deep features that a network, without dropout, has of a batch."""
+    assert network is not None
+    features: Tensor = network.eval()(image).features
+    return features
 
 
 def _moving_average(decay: float) -> Any:
