@@ -72,6 +72,21 @@ def test_tuning_tries_every_choice_on_every_data_set_and_its_methods_wait_for_it
     assert cell.config.training.max_steps == 3
 
 
+def test_a_part_of_a_method_takes_what_was_chosen_for_the_method(tmp_path):
+    tree = yaml.safe_load(write_table(tmp_path, tuned=True).read_text())
+    tree["methods"]["variant"] |= {"tuned_as": "entropy"}
+    path = tmp_path / "t.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    table = read_table(path)
+    assert "variant" not in {c.method for c in cells(table, Places())}
+    found = cells(table, Places(), chosen={("a", "narrow", "entropy"): {"losses.entropy.weight": 0.7}})
+    assert {c.config.losses["entropy"].weight for c in found if c.method == "variant"} == {0.7}
+    tree["methods"]["variant"] |= {"tuned_as": "low"}
+    path.write_text(yaml.safe_dump(tree))
+    with pytest.raises(ConfigError, match="variant: tuned_as"):
+        read_table(path)
+
+
 def test_methods_must_be_tuned_with_one_budget(tmp_path):
     tree = yaml.safe_load(write_table(tmp_path, tuned=True).read_text())
     tree["methods"]["entropy"]["tune"]["losses.entropy.start"] = [0, 0.1]

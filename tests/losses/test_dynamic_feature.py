@@ -302,3 +302,20 @@ def test_colours_on_the_wrong_scale_are_refused():
     data = {"features": torch.randn(1, 4, 6, 5), "valid": torch.ones(1, 6, 5, dtype=torch.bool)}
     with pytest.raises(ValueError, match=r"rgb in \[0, 1\]"):
         DynamicFeatureLoss()(torch.randn(1, 3, 6, 5), rgb=torch.full((1, 3, 6, 5), 255.0), **data)
+
+
+@pytest.mark.parametrize("source", ["teacher", "first"])
+def test_the_kernel_may_have_the_features_of_another_network(source):
+    data, other = make(), make(num_images=3)
+    key = f"{source}_features"
+    loss = DynamicFeatureLoss(static=SMALL_STATIC, dynamic=SMALL_DYNAMIC, source=source)
+    assert loss.needs == {"rgb", "valid", key}
+    assert DynamicFeatureLoss.needs == {"rgb", "features", "valid"}, "an instance must not change the class"
+    theirs = other["features"][:2].flip(0)
+    found = loss(data["logits"], rgb=data["rgb"], valid=data["valid"], features=data["features"], **{key: theirs})
+    own = DynamicFeatureLoss(static=SMALL_STATIC, dynamic=SMALL_DYNAMIC)
+    expected, without = own(**data | {"features": theirs}), own(**data)
+    assert float(found) == pytest.approx(float(expected), rel=1e-12)
+    assert float(found) != pytest.approx(float(without), rel=1e-6)
+    with pytest.raises(TypeError, match=f"needs {key}"):
+        loss(**data)

@@ -181,6 +181,38 @@ class TestDualBranch:
             assert any(not torch.equal(state[k], begun[k]) for k in state if k.startswith(part)), part
 
 
+class TestFeaturesOfAnotherNetwork:
+    """The kernel of the dynamic feature loss may be that of the average, or of the network as it began."""
+
+    def test_the_first_network_stays_as_it_was_and_outlives_an_interruption(self, dataset_root: Path, tmp_path: Path) -> None:
+        config = small(
+            dataset_root,
+            "mean_teacher",
+            method="dfr",
+            losses={"dynamic_feature": {"source": "first", "start": 0.0, "ramp": 0.0}},
+        )
+        torch.manual_seed(config.seed)
+        begun = SegmentationModule(config, NAMES).state_dict()
+        train(config, tmp_path / "run")
+        state = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        first = [k for k in state if k.startswith("first.")]
+        assert all(torch.equal(state[k], begun[k]) for k in first)
+        assert any(not torch.equal(state[k.replace("first.", "segmenter.", 1)], begun[k]) for k in first)
+
+    @pytest.mark.parametrize("source", ["teacher", "first"])
+    def test_only_the_network_learns(self, source: str, dataset_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        numbers = {"dynamic_feature": {"source": source, "start": 0.0, "ramp": 0.0}}
+        module, batch = module_and_batch(dataset_root, "mean_teacher", method="dfr", losses=numbers)
+        monkeypatch.setattr(module, "log", lambda *words, **more: None)
+        module.training_step(batch, 0).backward()
+        others = [*module.averaged.parameters(), *(module.first.parameters() if module.first is not None else ())]
+        assert all(p.grad is None for p in others)
+        assert any(p.grad is not None for p in module.segmenter.parameters())
+
+    def test_without_it_no_second_network_is_kept(self, dataset_root: Path) -> None:
+        assert module_and_batch(dataset_root, "mean_teacher", method="dfr")[0].first is None
+
+
 class TestRandomWalker:
     def test_the_run_folder_shows_what_was_learned_from(self, dataset_root: Path, tmp_path: Path) -> None:
         train(small(dataset_root, "random_walker"), tmp_path / "run")

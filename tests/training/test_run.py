@@ -308,3 +308,14 @@ def test_the_backbone_has_a_rate_of_its_own(
     rates = {bool(backbone & {id(p) for p in g["params"]}): g["initial_lr"] for g in groups}
     assert rates == {True: pytest.approx(0.01 * expected), False: pytest.approx(0.01)}
     assert sum(len(g["params"]) for g in groups) == len(list(module.segmenter.parameters()))
+
+
+def test_sgd_has_its_momentum_and_the_same_groups(dataset_root: Path) -> None:
+    sgd = SegmentationModule(small(dataset_root, training={"optimizer": "sgd", "momentum": 0.8, "lr": 0.01}), ("a", "b", "c"))
+    adamw = SegmentationModule(small(dataset_root, training={"lr": 0.01}), ("a", "b", "c"))
+    one, other = (m.configure_optimizers()["optimizer"] for m in (sgd, adamw))
+    assert isinstance(one, torch.optim.SGD)
+    assert {g["momentum"] for g in one.param_groups} == {0.8}
+    for key in ("initial_lr", "weight_decay"):
+        assert [g[key] for g in one.param_groups] == [g[key] for g in other.param_groups]
+    assert [len(g["params"]) for g in one.param_groups] == [len(g["params"]) for g in other.param_groups]
