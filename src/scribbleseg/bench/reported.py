@@ -33,12 +33,11 @@ def reported_section(table: Table, results: Sequence[Mapping[str, Any]]) -> list
 
 
 def measured(table: Table, row: Reported, results: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
-    """Return our own figure for a row, the best network's mean over seeds, and its share of full supervision."""
+    """Return our own figure for a row, the best network's mean over data sets and seeds, and its share of full supervision."""
     best: tuple[float, str] | None = None
     for network in table.networks:
-        mine = [r for r in results if (r["data"], r["network"]) == (row.data, network)]
-        got = values(mine, row.method or "", lambda s: figure(s)[1])
+        mine = [r for r in results if r["network"] == network and row.data in (None, r["data"])]
+        got, full = (values(mine, method, lambda s: figure(s)[1]) for method in (row.method or "", table.high))
         if got and (best is None or statistics.mean(got) > best[0]):
-            full = values(mine, table.high, lambda s: figure(s)[1])
             best = statistics.mean(got), f"{statistics.mean(got) / statistics.mean(full):.3f}" if full else "–"
     return ("–", "–") if best is None else (f"{100 * best[0]:.1f}", best[1])

@@ -83,7 +83,7 @@ class Reported(_Section):
 
     Attributes:
         method: the row, a name of ``methods``; None for a method that the table does not have.
-        data: the data set, a name of ``data``; None where no data set of the table is the paper's.
+        data: the data set, a name of ``data``; None for the mean over all of them (folds, say).
         title: of the row as the paper has it.
         score: name of the figure.
         value, full: of the method, and of full supervision in the same source, in percent.
