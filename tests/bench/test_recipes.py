@@ -53,7 +53,9 @@ def test_the_five_folds_share_files_and_no_patient(tmp_path):
         assert set().union(*parts.values()) == set(names.values())
         assert sum(map(len, parts.values())) == len(names), "a patient in two parts"
         assert {int(s[7:10]) for s in parts["test"]} == {n for n in patients if 20 * (fold - 1) < n <= 20 * fold}
-        assert dataset.labels(next(iter(parts["train"])), "scribbles").shape == dataset.rgb(next(iter(parts["train"]))).shape[:2]
+        assert (
+            dataset.labels(next(iter(parts["train"])), "scribbles").shape == dataset.rgb(next(iter(parts["train"]))).shape[:2]
+        )
         tested += parts["test"]
     assert sorted(tested) == sorted(names.values())
     assert yaml.safe_load((tmp_path / "folds/fold1/dataset.yaml").read_text())["images"].startswith("..")

@@ -52,6 +52,10 @@ def test_what_is_done_is_not_done_again_unless_its_settings_changed(folder, tmp_
     changed = Folder(read_table(tmp_path / "small.yaml"), folder.places, folder.root)
     assert name in [c.stem for c in changed.missing()]
     assert changed.results() == []
+    before = (tmp_path / "runs" / name / "model" / "model.safetensors").read_bytes()
+    changed.run(name, tmp_path / "runs", threads=1)
+    assert (tmp_path / "runs" / name / "model" / "model.safetensors").read_bytes() != before, "the old model is no result"
+    assert name not in [c.stem for c in changed.missing()]
 
 
 def test_a_stopped_cell_goes_on_from_its_checkpoint(folder, tmp_path):

@@ -224,6 +224,7 @@ class TestNumbers:
             "relaxation": "bilinear",
             "refine": 1,
             "stride": 1,
+            "source": "current",
             "feature_gradient": False,
         }
         assert set(terms["feature_consistency"].numbers()) == {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import queue
+import shutil
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ import yaml
 from scribbleseg.atomic import write_text
 from scribbleseg.bench.scores import figure
 from scribbleseg.bench.table import Cell, Places, Table, cells
-from scribbleseg.config import RunConfig, dump_config, environment_with, parse_config, without_places
+from scribbleseg.config import RunConfig, dump_config, environment_with, load_config, parse_config, without_places
 from scribbleseg.errors import ConfigError, ScribblesegError, nearest
 from scribbleseg.evaluate import evaluate, summary
 from scribbleseg.losses.objective import complete
@@ -42,6 +43,8 @@ def run_cell(cell: Cell, runs: Path, *, threads: int = 0) -> dict[str, Any]:
     config = cell.config.model_copy(update={"training": training})
     assert config.data.root is not None
     out = runs / cell.stem
+    if (out / "config.yaml").is_file() and differences(cell, {"config": as_tree(load_config(out / "config.yaml"))}):
+        shutil.rmtree(out)  # a training with other settings, as a result of other settings is none
     resumed = (out / "checkpoints" / "last.ckpt").is_file()
     began = time.monotonic()
     model = out / "model"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -61,21 +62,27 @@ def loss_numbers(name: str, numbers: Mapping[str, Any]) -> dict[str, Any]:
     where = f"losses.{name}"
     if name not in LOSSES:
         raise ConfigError(where, "a known loss", f"'{name}'", nearest(name, LOSSES))
-    constructor = LOSSES[name].__init__
-    types = get_type_hints(constructor, include_extras=True)
-    parameters = inspect.signature(constructor).parameters.values()
-    defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    defaults, form = _form(name)
     for key in numbers:
         if key not in defaults:
             raise ConfigError(f"{where}.{key}", "a known key", f"'{key}'", nearest(key, [*defaults, *LossTerm.model_fields]))
-    fields: dict[str, Any] = {key: (types[key], default) for key, default in defaults.items()}
-    form: Any = create_model(name, __config__=ConfigDict(extra="forbid"), **fields)
     plain = {key: value.model_dump() if isinstance(value, BaseModel) else value for key, value in defaults.items()}
     try:
         filled = form.model_validate(merge(plain, numbers))
     except ValidationError as error:
         raise ConfigError.from_pydantic(error, where, form) from None
     return {key: getattr(filled, key) for key in defaults}
+
+
+@cache
+def _form(name: str) -> tuple[dict[str, Any], Any]:
+    """Return the defaults of a loss's constructor, and the model that checks its numbers."""
+    constructor = LOSSES[name].__init__
+    types = get_type_hints(constructor, include_extras=True)
+    parameters = inspect.signature(constructor).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    fields: dict[str, Any] = {key: (types[key], default) for key, default in defaults.items()}
+    return defaults, create_model(name, __config__=ConfigDict(extra="forbid"), **fields)
 
 
 def build_loss(name: str, numbers: Mapping[str, Any]) -> Loss:
