@@ -44,6 +44,7 @@ def test_a_protocol_may_leave_tuning_out_have_other_seeds_and_change_one_data_se
     tree = yaml.safe_load(write_table(tmp_path, tuned=True).read_text())
     tree["protocols"]["short"] |= {"tune": False, "seeds": [7]}
     tree["data"]["b"]["protocols"] = {"short": {"training": {"max_steps": 1}}}
+    tree["methods"]["high"]["protocols"] = {"short": {"training": {"max_steps": 9}}}
     path = tmp_path / "t.yaml"
     path.write_text(yaml.safe_dump(tree))
     table = read_table(path)
@@ -51,7 +52,8 @@ def test_a_protocol_may_leave_tuning_out_have_other_seeds_and_change_one_data_se
     found = list(cells(table, Places(), protocol="short"))
     assert {c.seed for c in found} == {7}
     assert {c.method for c in found} == {"low", "high", "variant", "entropy", "total variation"}
-    assert {(c.data, c.config.training.max_steps) for c in found} == {("a", 2), ("b", 1)}
+    assert {(c.data, c.config.training.max_steps) for c in found if c.method != "high"} == {("a", 2), ("b", 1)}
+    assert {c.config.training.max_steps for c in found if c.method == "high"} == {9}
 
 
 def test_tuning_tries_every_choice_on_every_data_set_and_its_methods_wait_for_it(tmp_path):

@@ -115,7 +115,8 @@ class Curve(_Section):
 
 class Table(_Section):
     """The file. A run's settings are laid over each other in this order: the table's, the data set's, the network's, the
-    protocol's (those of the whole table, then the data set's and the network's for it), the method's, the tuned ones, the seed.
+    protocol's (those of the whole table, then the data set's and the network's for it), the method's (and those for the
+    protocol), the tuned ones, the seed.
 
     Attributes:
         title, about: head of its section of the page, and a paragraph below it.
@@ -265,7 +266,7 @@ def cells(
                 tree = table.settings
                 parts = (table.data[data], table.networks[network])
                 over = [*(part.settings for part in parts), how.settings, *(part.protocols.get(protocol, {}) for part in parts)]
-                over += [method.settings, *([table.tuning.settings] if tuning else [])]
+                over += [method.settings, method.protocols.get(protocol, {}), *([table.tuning.settings] if tuning else [])]
                 over += [*(nested(key, value) for key, value in (choice or {}).items()), {"seed": seed}]
                 for settings in over:
                     tree = merge(tree, settings)
