@@ -99,6 +99,17 @@ class TestEveryStyle:
             assert (labels == mask)[labels != UNLABELLED].all()
             assert bool(strokes) == any(True for _ in regions(mask, 150))
 
+    def test_tiny_regions(self, style):
+        mask = np.kron(np.random.default_rng(0).integers(0, 4, (12, 12)), np.ones((2, 3))).astype(np.uint8)
+        for width_px in (1.0, 3.0):
+            labels = rasterise(drawn(mask, style, min_area=1, width_px=width_px), mask.shape)
+            assert (labels == mask)[labels != UNLABELLED].all()
+            for region in regions(mask, 1):
+                x, y = region.origin
+                height, width = region.inside.shape
+                here = np.pad(labels, 2, constant_values=UNLABELLED)[y + 2 : y + 2 + height, x + 2 : x + 2 + width]
+                assert (here[region.inside] == region.label).any()
+
     def test_it_is_in_the_docs_and_the_help(self, style):
         assert f"`{style}`" in (DOCS / "explanation" / "simulation.md").read_text(encoding="utf-8")
         (command,) = [c for c in app.registered_commands if c.callback is not None and c.callback.__name__ == "simulate"]

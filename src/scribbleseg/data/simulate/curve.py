@@ -52,7 +52,8 @@ def bow(every: np.ndarray, edge: np.ndarray, rng: np.random.Generator) -> np.nda
     knots = np.array([one, *near, middle, other])
     along = knots @ (other - one)
     at = (along - along.min()) / max(float(np.ptp(along)), 1e-9)
-    fit = np.stack([np.polynomial.Polynomial.fit(at, knots[:, axis], 2)(np.linspace(0, 1, 100)) for axis in (0, 1)], axis=1)
+    bend, *_ = np.linalg.lstsq(np.vander(at, 3), knots, rcond=None)
+    fit = np.vander(np.linspace(0, 1, 100), 3) @ bend
     return resampled(fit, 2.0) if length_px(fit) > 0 else fit[:1]
 
 

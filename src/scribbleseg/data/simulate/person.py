@@ -18,7 +18,7 @@ HOW_MANY, KEPT = (0.6, 0.25, 0.15), (0.6, 1.0)
 ZIGZAG = 0.2
 
 #: Chance that what surrounds objects is drawn as one ring, and its share of an outline; else it is pieces of the other share.
-RING, RING_SHARE, PIECE_SHARE = 0.35, (0.5, 1.0), (0.08, 0.22)
+RING, RING_SHARE, PIECE_SHARE = 0.5, (0.6, 1.0), (0.08, 0.22)
 
 #: Distance from the objects of what is drawn around them, in √area of the background.
 GAP = (0.02, 0.1)
