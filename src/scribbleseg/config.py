@@ -37,15 +37,17 @@ class RandomWalkerConfig(_Section):
 
 
 class StrokesConfig(_Section):
-    """Strokes made worse on purpose, to see what a method loses by it, see ``data/strokes.py``.
+    """Strokes drawn at another width, or made worse on purpose to see what a method loses by it, see ``data/strokes.py``.
 
     Attributes:
+        width_px: draw the vector strokes again with brushes of this width; 0 takes the labels as they are.
         length: share of each stroke that is kept, around its middle; 0 leaves a dot.
         drop: chance that a stroke is lost.
         wrong: chance that a stroke has a wrong class.
         seed: of which are lost or wrong; apart from the run's seed, so that all runs see the same strokes.
     """
 
+    width_px: Annotated[float, Field(ge=0, le=4096)] = 0.0
     length: Fraction = 1.0
     drop: Fraction = 0.0
     wrong: Fraction = 0.0
@@ -54,7 +56,7 @@ class StrokesConfig(_Section):
     @property
     def changes_any(self) -> bool:
         """Say whether any stroke is to be another than was drawn."""
-        return self.length < 1 or self.drop > 0 or self.wrong > 0
+        return self.width_px > 0 or self.length < 1 or self.drop > 0 or self.wrong > 0
 
 
 class DataConfig(_Section):
@@ -64,7 +66,7 @@ class DataConfig(_Section):
         root: folder with a ``dataset.yaml``.
         labels: what training reads: the strokes, what a random walker makes of them, or the dense masks (the upper bound).
         random_walker: how it walks; read where ``labels`` is ``random_walker``.
-        strokes: how the strokes are made worse before anything reads them; not with ``labels: masks``.
+        strokes: how the strokes are changed before anything reads them; not with ``labels: masks``.
         train_split, val_split: names of splits; validation is skipped where its split has no masks.
         train_images: train on at most so many images of the split, evenly chosen; 0 for all.
         longest_px: images are shrunk or grown so that their longer side has this length; 0 keeps their size.

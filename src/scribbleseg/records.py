@@ -7,14 +7,42 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 #: The one label value that means "nobody said what this pixel is". Never a class, never guessed.
 UNLABELLED = 255
+
+
+@dataclass(frozen=True, eq=False)
+class Stroke:
+    """One stroke of a brush or eraser, as the hand drew it.
+
+    Attributes:
+        label: class id. An eraser's is ignored: it makes pixels unlabelled.
+        width_px: of the brush, in image pixels.
+        points: x (right) and y (down) in image pixels. (0, 0) is the top left corner of the image: its first pixel's centre
+            is (0.5, 0.5).
+        tool: ``brush`` or ``eraser``.
+        time: when it was drawn, ISO 8601.
+        author: who drew it.
+    """
+
+    label: int
+    width_px: float
+    points: Float64[np.ndarray, "N 2"]
+    tool: Literal["brush", "eraser"] = "brush"
+    time: str | None = None
+    author: str | None = None
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Stroke):
+            return NotImplemented
+        mine, others = ({**vars(stroke), "points": stroke.points.tolist()} for stroke in (self, other))
+        return mine == others
 
 
 @dataclass(frozen=True)

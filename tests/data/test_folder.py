@@ -10,9 +10,13 @@ import pytest
 import yaml
 from PIL import Image
 
+from scribbleseg.config import DataConfig
 from scribbleseg.data.folder import check_training_labels, open_dataset
-from scribbleseg.data.images import write_png
-from scribbleseg.errors import DataError
+from scribbleseg.data.images import read_index, write_png
+from scribbleseg.data.strokes import with_strokes
+from scribbleseg.data.vector import write_strokes
+from scribbleseg.errors import ConfigError, DataError
+from scribbleseg.records import Stroke
 from tests.fake.datasets import make_dataset, write_lines
 
 
@@ -300,3 +304,72 @@ def test_images_of_any_format(tmp_path, suffix):
     assert dataset.image_path("image_000").suffix == suffix
     difference = np.abs(dataset.rgb("image_000") - plain.rgb("image_000"))
     assert difference.mean() < (0.05 if suffix == ".jpg" else 1e-7)
+
+
+class TestVectorStrokes:
+    """``strokes/STEM.json`` beside, or instead of, ``scribbles/STEM.png``."""
+
+    @pytest.fixture
+    def root(self, dataset_root: Path) -> Path:
+        strokes = [Stroke(k, 1.0, np.array([[5.5, 4.5 + 20 * k], [50.5, 4.5 + 20 * k]])) for k in (0, 1)]
+        for n in (0, 1):
+            write_strokes(dataset_root / "strokes" / f"image_{n:03d}.json", strokes, (48, 64))
+        return change(dataset_root, strokes="strokes")
+
+    def drawn(self, root: Path, stem: str = "image_000", **config: Any) -> np.ndarray:
+        return with_strokes(open_dataset(root), DataConfig(strokes=config)).labels(stem, "scribbles", (48, 64))
+
+    def test_the_label_file_goes_first(self, root):
+        assert np.array_equal(self.drawn(root), read_index(root / "scribbles" / "image_000.png"))
+
+    def test_vectors_are_drawn_where_there_is_no_label_file(self, root):
+        (root / "scribbles" / "image_000.png").unlink()
+        labels = self.drawn(root)
+        assert (labels[4, 5:51] == 0).all()
+        assert (labels[24, 5:51] == 1).all()
+        assert (labels != 255).sum() == 2 * 46
+        assert check_training_labels(open_dataset(root), ["image_000", "image_001"], "scribbles").sum() > 2 * 46
+
+    def test_without_a_scribbles_folder_at_all(self, root):
+        shutil.rmtree(root / "scribbles")
+        assert (self.drawn(root) != 255).sum() == 2 * 46
+        with pytest.raises(DataError, match="a label file in scribbles"):
+            self.drawn(root, "image_002")
+
+    def test_another_width_is_drawn_even_where_there_is_a_label_file(self, root):
+        labels = self.drawn(root, width_px=5)
+        assert (labels[2:7, 5:51] == 0).all()
+        assert (labels[:, 20] != 255).sum() == 2 * 5
+
+    def test_another_width_of_vectors_that_are_not_there(self, root):
+        with pytest.raises(DataError, match=r"image_002\.json(.|\n)*No such file"):
+            self.drawn(root, "image_002", width_px=5)
+        change(root, strokes=None)
+        with pytest.raises(ConfigError, match=r"data\.strokes\.width_px"):
+            self.drawn(root, width_px=5)
+
+    def test_another_width_where_masks_are_read(self, root):
+        with pytest.raises(ConfigError, match="width_px 5"):
+            with_strokes(open_dataset(root), DataConfig(labels="masks", strokes={"width_px": 5}))
+
+    def test_widened_strokes_can_be_shortened_too(self, root):
+        short, whole = self.drawn(root, width_px=5, length=0.3), self.drawn(root, width_px=5)
+        assert 0 < (short != 255).sum() < 0.5 * (whole != 255).sum()
+        assert (short == whole)[short != 255].all()
+
+    def test_255_is_unlabelled_in_them_whatever_it_is_in_the_files(self, tmp_path):
+        root = change(make_dataset(tmp_path, unlabelled=9), strokes="strokes")
+        write_strokes(root / "strokes" / "image_000.json", [Stroke(1, 1.0, np.array([[5.5, 5.5]]))], (48, 64))
+        assert (self.drawn(root, width_px=1) != 255).sum() == 1
+
+    @pytest.mark.parametrize(("label", "size", "expected"), [(3, (48, 64), "class ids"), (1, (48, 65), "size of its image")])
+    def test_strokes_that_do_not_fit_the_data_set(self, root, label, size, expected):
+        write_strokes(root / "strokes" / "image_000.json", [Stroke(label, 1.0, np.array([[5.5, 5.5]]))], size)
+        with pytest.raises(DataError, match=expected) as error:
+            self.drawn(root, width_px=1)
+        assert error.value.where.endswith("image_000.json")
+
+    def test_two_label_files_are_an_error_still(self, root):
+        shutil.copy(root / "scribbles" / "image_000.png", root / "scribbles" / "image_000.tif")
+        with pytest.raises(DataError, match="label file"):
+            self.drawn(root)

@@ -13,7 +13,8 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from scribbleseg.data.images import find_image, image_size, read_index, read_rgb
+from scribbleseg.data.images import find_image, image_size, images_named, read_index, read_rgb
+from scribbleseg.data.vector import rasterise, read_strokes
 from scribbleseg.errors import ConfigError, DataError, nearest
 from scribbleseg.records import UNLABELLED
 
@@ -25,6 +26,7 @@ class DatasetSpec(BaseModel):
         name: of the data set.
         names: class names by id, ids from 0 without gaps.
         images, scribbles, masks: folders; ``masks`` may be absent.
+        strokes: folder of vector strokes, ``STEM.json``, drawn where ``scribbles`` has no file of the stem; may be absent.
         unlabelled: the value in the label files that means "not annotated"; becomes 255 on reading.
         splits: files with one stem a line.
         volume: pattern whose first group names the volume that a slice belongs to.
@@ -36,6 +38,7 @@ class DatasetSpec(BaseModel):
     names: dict[Annotated[int, Field(ge=0, lt=UNLABELLED)], str]
     images: str = "images"
     scribbles: str = "scribbles"
+    strokes: str | None = None
     masks: str | None = None
     unlabelled: Annotated[int, Field(ge=0, le=255)] = UNLABELLED
     splits: dict[str, str]
@@ -73,12 +76,14 @@ class Dataset:
     Attributes:
         root: its folder.
         spec: its ``dataset.yaml``.
+        width_px: of the brushes with which ``strokes`` are drawn again instead of reading ``scribbles``, if a run wants it.
         walked: folder of the labels that a random walker made of the scribbles for a run, if one did.
         redraw: what becomes of scribbles once they are read, from labels and stem, if a run wants them changed.
     """
 
     root: Path
     spec: DatasetSpec
+    width_px: float | None = None
     walked: Path | None = None
     redraw: Callable[[np.ndarray, str], np.ndarray] | None = None
 
@@ -134,6 +139,36 @@ class Dataset:
         Raises:
             DataError: missing, undecodable, another size, or an id that is not in ``names``.
         """
+        labels, path = self._drawn(stem) if kind == "scribbles" else self._read(stem, kind)
+        if size is not None and labels.shape != size:
+            raise DataError(
+                path,
+                f"the size of its image, {size[1]} × {size[0]} pixels",
+                f"{labels.shape[1]} × {labels.shape[0]}",
+                "re-export the labels at the image's size",
+            )
+        strange = set(np.flatnonzero(np.bincount(labels.ravel())).tolist()) - set(self.spec.names) - {UNLABELLED}
+        if strange:
+            known = ", ".join(f"{k} {v}" for k, v in sorted(self.spec.names.items()))
+            raise DataError(
+                path,
+                f"class ids {known}; {self.spec.unlabelled} where nobody drew",
+                f"id {', '.join(map(str, sorted(strange)))}",
+                "add the class to `names` in dataset.yaml, or mend the file",
+            )
+        return self.redraw(labels, stem) if self.redraw is not None and kind == "scribbles" else labels
+
+    def _drawn(self, stem: str) -> tuple[np.ndarray, Path]:
+        """Return scribbles and their file: the label file, or the vector strokes where there is none or a width is wanted."""
+        if self.spec.strokes is not None:
+            path = self.root / self.spec.strokes / f"{stem}.json"
+            if self.width_px or (path.is_file() and not images_named(self.root / self.spec.scribbles, stem)):
+                strokes, size = read_strokes(path)
+                return rasterise(strokes, size, self.width_px), path
+        return self._read(stem, "scribbles")
+
+    def _read(self, stem: str, kind: str) -> tuple[np.ndarray, Path]:
+        """Return the labels of a label file, and the file."""
         folder = {"scribbles": self.spec.scribbles, "random_walker": self.walked, "masks": self.spec.masks}[kind]
         if folder is None:
             raise DataError(self.root / "dataset.yaml", "a `masks` folder", "none named", "name one, or use --labels scribbles")
@@ -147,25 +182,9 @@ class Dataset:
                 "draw or export it, or take the stem off the split list",
             ) from None
         labels = read_index(path)
-        if size is not None and labels.shape != size:
-            raise DataError(
-                path,
-                f"the size of its image, {size[1]} × {size[0]} pixels",
-                f"{labels.shape[1]} × {labels.shape[0]}",
-                "re-export the labels at the image's size",
-            )
         if self.spec.unlabelled != UNLABELLED:
             labels = np.where(labels == self.spec.unlabelled, UNLABELLED, labels).astype(np.uint8)
-        strange = set(np.flatnonzero(np.bincount(labels.ravel())).tolist()) - set(self.spec.names) - {UNLABELLED}
-        if strange:
-            known = ", ".join(f"{k} {v}" for k, v in sorted(self.spec.names.items()))
-            raise DataError(
-                path,
-                f"class ids {known}; {self.spec.unlabelled} where nobody drew",
-                f"id {', '.join(map(str, sorted(strange)))}",
-                "add the class to `names` in dataset.yaml, or mend the file",
-            )
-        return self.redraw(labels, stem) if self.redraw is not None and kind == "scribbles" else labels
+        return labels, path
 
     def volume_of(self, stem: str) -> str | None:
         """Return the name of the volume a slice belongs to, or None where the data set has no volumes."""

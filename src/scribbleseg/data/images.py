@@ -22,12 +22,8 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 MAX_PIXELS = 178_956_970
 
 
-def find_image(folder: Path, stem: str) -> Path:
-    """Return the file in ``folder`` with this stem.
-
-    Raises:
-        DataError: none, or more than one.
-    """
+def images_named(folder: Path, stem: str) -> list[Path]:
+    """Return the files in ``folder`` with this stem."""
     found: list[Path] = []
     for suffix in IMAGE_SUFFIXES:
         for written in (suffix, suffix.upper(), suffix.capitalize()):
@@ -35,6 +31,16 @@ def find_image(folder: Path, stem: str) -> Path:
             with contextlib.suppress(OSError):  # a name too long for the disk is no file
                 if path.is_file() and not any(path.samefile(other) for other in found):
                     found.append(path)
+    return found
+
+
+def find_image(folder: Path, stem: str) -> Path:
+    """Return the file in ``folder`` with this stem.
+
+    Raises:
+        DataError: none, or more than one.
+    """
+    found = images_named(folder, stem)
     if len(found) == 1:
         return found[0]
     got = "no such file" if not found else ", ".join(p.name for p in found)

@@ -24,15 +24,23 @@ def with_strokes(dataset: Dataset, config: DataConfig) -> Dataset:
     """Return the data set whose scribbles are read as ``strokes`` wants them. What an image gets depends on its stem alone.
 
     Raises:
-        ConfigError: strokes are to be changed where none are read.
+        ConfigError: strokes are to be changed where none are read, or drawn again where there are no vectors.
     """
     wanted = config.strokes
     if not wanted.changes_any:
         return dataset
     if config.labels == "masks":
-        got = f"labels: masks, and length {wanted.length:g}, drop {wanted.drop:g}, wrong {wanted.wrong:g}"
+        numbers = {"width_px": wanted.width_px, "length": wanted.length, "drop": wanted.drop, "wrong": wanted.wrong}
+        got = "labels: masks, and " + ", ".join(f"{name} {number:g}" for name, number in numbers.items())
         do = "take data.strokes out, or train on --labels scribbles"
         raise ConfigError("data.strokes", "labels that are made of strokes: scribbles or random_walker", got, do)
+    if wanted.width_px:
+        if dataset.spec.strokes is None:
+            do = "name the folder in dataset.yaml, or take data.strokes.width_px out"
+            raise ConfigError("data.strokes.width_px", "a data set with a `strokes` folder of vectors", "none named", do)
+        dataset = replace(dataset, width_px=wanted.width_px)
+        if (wanted.length, wanted.drop, wanted.wrong) == (1, 0, 0):
+            return dataset
     return replace(dataset, redraw=partial(redraw, config=wanted, num_classes=len(dataset.names)))
 
 
