@@ -4,21 +4,33 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from scribbleseg.data.formats.coco import Coco
 from scribbleseg.data.formats.colour_png import ColourPng
 from scribbleseg.data.formats.contents import Format
+from scribbleseg.data.formats.cvat import Cvat
 from scribbleseg.data.formats.dataset import DatasetFolder
 from scribbleseg.data.formats.ilastik import Ilastik
 from scribbleseg.data.formats.index_png import IndexPng
+from scribbleseg.data.formats.label_studio import LabelStudio
 from scribbleseg.data.formats.napari import Napari
 from scribbleseg.data.formats.nifti import Nifti
 from scribbleseg.data.formats.nnunet import NnUnet
+from scribbleseg.data.formats.qupath import QuPath
 from scribbleseg.data.formats.rootpainter import RootPainter
+from scribbleseg.data.formats.scribblesup import ScribbleSup
+from scribbleseg.data.formats.vector_strokes import VectorStrokes
 from scribbleseg.errors import ConfigError, DataError, nearest
 
 FORMATS: dict[str, Format] = {
     "dataset": DatasetFolder(),
     "index": IndexPng(),
     "colour": ColourPng(),
+    "strokes": VectorStrokes(),
+    "scribblesup": ScribbleSup(),
+    "label-studio": LabelStudio(),
+    "cvat": Cvat(),
+    "coco": Coco(),
+    "qupath": QuPath(),
     "nnunet": NnUnet(),
     "ilastik": Ilastik(),
     "napari": Napari(),

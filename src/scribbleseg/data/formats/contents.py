@@ -12,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from scribbleseg.errors import ConfigError
+from scribbleseg.records import Stroke
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Annotated:
         stem: its name without suffix; may hold folders, never ``..``.
         labels: uint8 (H, W), class ids and 255 where nobody drew.
         image: the picture's file, or its pixels where it is a slice of something larger; None where it was not found.
+        strokes: the same as lines, if they are all that the labels are made of; else empty.
         splits: lists that it belongs to.
         mask: file of the dense truth; our own folder alone has one.
     """
@@ -29,6 +31,7 @@ class Annotated:
     stem: str
     labels: np.ndarray
     image: Path | np.ndarray | None = None
+    strokes: tuple[Stroke, ...] = ()
     splits: tuple[str, ...] = ("train",)
     mask: Path | None = None
 

@@ -15,8 +15,9 @@ from scribbleseg.data.folder import DatasetSpec, open_dataset
 from scribbleseg.data.formats.contents import About, Add, Annotated, Format, Options, Source, each
 from scribbleseg.data.formats.pictures import write_labels, write_picture
 from scribbleseg.data.images import find_image, image_size
+from scribbleseg.data.vector import rasterise, read_strokes, write_strokes
 from scribbleseg.errors import DataError
-from scribbleseg.records import UNLABELLED
+from scribbleseg.records import UNLABELLED, Stroke
 
 
 class DatasetFolder(Format):
@@ -24,7 +25,7 @@ class DatasetFolder(Format):
 
     title = "scribbleseg data set"
     unlabelled = "the value that `dataset.yaml` names; 255 if none"
-    holds = "scribbles, masks, split lists"
+    holds = "scribbles, strokes, masks, split lists"
     writes = "the folder"
     source = "docs/reference/dataset.md"
 
@@ -55,7 +56,7 @@ class DatasetFolder(Format):
                 if mask is None or error.got != "no such file":
                     raise
                 labels = np.full(size, UNLABELLED, np.uint8)  # an image for evaluation alone
-            return Annotated(stem, labels, image, tuple(splits[stem]), mask)
+            return Annotated(stem, labels, image, _strokes(path, spec, stem, labels), tuple(splits[stem]), mask)
 
         decided = f"{spec.unlabelled} means not annotated (dataset.yaml)"
         return Source(names, decided, each(splits, load), spec.volume)
@@ -67,12 +68,15 @@ class DatasetFolder(Format):
             got = f"only '{about.names[0]}'" if about.names else "none"
             raise DataError(about.name, "strokes of at least two classes", got, "draw background too, or name it: --names a,b")
         splits: dict[str, list[str]] = {}
-        masks = False
+        masks = lines = False
 
         def add(image: Annotated) -> None:
-            nonlocal masks
+            nonlocal masks, lines
             write_picture(image, out / "images")
             write_labels(out / "scribbles" / f"{image.stem}.png", image.labels)
+            if image.strokes:
+                write_strokes(out / "strokes" / f"{image.stem}.json", image.strokes, image.labels.shape)
+                lines = True
             if image.mask is not None:
                 target = out / "masks" / f"{image.stem}{image.mask.suffix}"
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -89,6 +93,7 @@ class DatasetFolder(Format):
         tree = {
             "name": about.name,
             "names": dict(enumerate(about.names)),
+            "strokes": "strokes" if lines else None,
             "masks": "masks" if masks else None,
             "unlabelled": UNLABELLED,
             "splits": {split: f"{split}.txt" for split in splits},
@@ -97,3 +102,12 @@ class DatasetFolder(Format):
         tree = {key: value for key, value in tree.items() if value is not None}
         DatasetSpec.model_validate(tree)
         write_text(out / "dataset.yaml", yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
+
+
+def _strokes(path: Path, spec: DatasetSpec, stem: str, labels: np.ndarray) -> tuple[Stroke, ...]:
+    """Return the strokes of an image, if they draw what its label file holds."""
+    file = path / (spec.strokes or "") / f"{stem}.json"
+    if spec.strokes is None or not file.is_file():
+        return ()
+    strokes, size = read_strokes(file)
+    return strokes if size == labels.shape and (rasterise(strokes, size) == labels).all() else ()

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
 
+from scribbleseg.atomic import write_text
 from scribbleseg.data.formats.contents import About, Add, Annotated, Format, Item, Options, Source, become
 from scribbleseg.data.formats.labels import check_ids, to_ours
-from scribbleseg.data.formats.napari import write_zero_tiff, zero_source
 from scribbleseg.data.formats.pictures import find_picture, near, write_picture
 from scribbleseg.data.formats.safety import check_shape, files_in, library, only_file, reading, safe_stem
+from scribbleseg.data.formats.stacks import axes_of, check_data, write_zero_tiff, zero_source
 from scribbleseg.data.formats.volumes import PATTERN, check_volume, cut, failing, stack_picture
 from scribbleseg.data.images import image_size
 from scribbleseg.errors import DataError
@@ -64,7 +64,7 @@ class Ilastik(Format):
             write_zero_tiff(out / f"{image.stem}_Labels.tif", image.labels)
 
         yield add
-        (out / "names.txt").write_text("\n".join(about.names) + "\n", encoding="utf-8")
+        write_text(out / "names.txt", "\n".join(about.names) + "\n")
 
 
 @dataclass(frozen=True)
@@ -88,72 +88,6 @@ def exported_files(path: Path) -> list[Path]:
     """Return the exported label images at a path."""
     found = [path] if path.is_file() else files_in(path, *EXPORTED, deep=True) if path.is_dir() else []
     return [p for p in found if p.suffix.lower() in EXPORTED and p.stem.endswith(ENDINGS)]
-
-
-def exported_labels(path: Path) -> tuple[Any, Callable[[Any], np.ndarray]]:
-    """Return something with a ``shape`` (…, y, x) and a function that reads a part of an exported HDF5 file.
-
-    Raises:
-        DataError: not HDF5, several arrays, or absurdly large.
-    """
-    h5py = library("h5py", "HDF5")
-    with reading(path, "an HDF5 file"), h5py.File(path, "r") as file:
-        own = [k for k in file if isinstance(file.get(k, getlink=True), h5py.HardLink) and isinstance(file[k], h5py.Dataset)]
-        key = "exported_data" if "exported_data" in own else own[0] if len(own) == 1 else None
-        if key is None:
-            raise DataError(path, "an array `exported_data`", ", ".join(own)[:100] or "none", "export it from ilastik again")
-        data = file[key]
-        check_data(path, data)
-        axes = _axes(data.attrs.get("axistags"), len(data.shape))
-        extra = [k for k, a in enumerate(axes) if a == "c"]
-        shape = tuple(n for k, n in enumerate(data.shape) if k not in extra)
-        if any(data.shape[k] != 1 for k in extra) or axes.replace("c", "")[-2:] not in ("yx", "xy") or len(shape) < 2:
-            raise DataError(
-                path, "labels with y and x last, one channel", f"{axes} {data.shape}", "export with axes zyxc or yxc"
-            )
-    turned = axes.replace("c", "").endswith("xy")
-
-    def read(index: Any) -> np.ndarray:
-        with h5py.File(path, "r") as file:
-            leading = list(index[:-1]) if isinstance(index, tuple) else []
-            full: list[Any] = []
-            for axis in axes:
-                full.append(0 if axis == "c" else leading.pop(0) if leading else slice(None))
-            plane = np.asarray(file[key][tuple(full)])
-            return plane.T if turned else plane
-
-    return _Shape(shape, turned), read
-
-
-class _Shape:
-    """The shape of something that is read elsewhere."""
-
-    def __init__(self, shape: tuple[int, ...], turned: bool) -> None:
-        self.shape = (*shape[:-2], shape[-1], shape[-2]) if turned else shape
-
-
-def check_data(where: object, data: Any) -> None:
-    """Refuse an HDF5 array, or chunks of one, that would not fit.
-
-    Raises:
-        DataError: it would not, or it holds no whole numbers.
-    """
-    if data.dtype.kind not in "bui":
-        raise DataError(where, "labels, whole numbers", str(data.dtype), "export labels, not probabilities")
-    count = max(int(np.prod(s, dtype=np.float64)) for s in (data.shape, data.chunks or (1,)))
-    if not data.shape or len(data.shape) > 5 or min(data.shape) < 1 or count > 4 << 30:
-        got = " × ".join(map(str, data.shape)) or "a single number"
-        raise DataError(where, "an array of at most 4 GiB", got, "cut the volume into pieces")
-
-
-def _axes(tags: Any, number: int) -> str:
-    """Return one letter an axis, from ilastik's axistags or, without them, the usual order."""
-    with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        text = tags.decode() if isinstance(tags, bytes) else str(tags)
-        keys = "".join(axis["key"] for axis in json.loads(text)["axes"]) if text.startswith("{") else text
-        if len(keys) == number == len(set(keys)) and set(keys) <= set("tzyxc"):
-            return keys
-    return {2: "yx", 3: "yxc", 4: "zyxc", 5: "tzyxc"}.get(number, "")
 
 
 def _read_project(path: Path, options: Options) -> Source:
@@ -201,7 +135,7 @@ def _lanes(file: Any, sets: Any) -> list[Lane]:
         raw = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
         name = PureWindowsPath(re.sub(r"(\.(h5|hdf5|ilp))[/\\].*$", r"\1", raw)).name  # splits at / and at \
         lanes.append(
-            Lane(by_number.get(number), re.sub(r"\.(h5|hdf5)$", "", name), shape, _axes(tags, len(shape or ())) or "yxc")
+            Lane(by_number.get(number), re.sub(r"\.(h5|hdf5)$", "", name), shape, axes_of(tags, len(shape or ())) or "yxc")
         )
     return lanes
 

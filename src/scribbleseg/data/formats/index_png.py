@@ -64,7 +64,7 @@ class IndexPng(Format):
             check_ids(files[stem], labels, names)
             split = stem.split("/")[0]
             picture = find_picture(stem, folders, but=files[stem])
-            return Annotated(stem, labels, picture, (split if split in SPLITS else "train",))
+            return Annotated(stem, labels, picture, splits=(split if split in SPLITS else "train",))
 
         moved = f"; ids above it move down by one, {become(names)}" if unlabelled < len(names) else ""
         return Source(names, f"{unlabelled} means not annotated ({why}){moved}", each(files, load))

@@ -53,7 +53,7 @@ def check_ids(where: object, labels: np.ndarray, names: Sequence[str]) -> None:
         raise DataError(where, f"class ids 0 to {len(names) - 1}", got, "name every class (--names), or mend the file")
 
 
-def fill(where: object, rings: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:
+def fill(where: object, rings: Sequence[np.ndarray], size: tuple[int, int]) -> tuple[np.ndarray, tuple[int, int]]:
     """Return which pixels have their centre inside a polygon, by the even-odd rule: further rings cut holes.
 
     Args:
@@ -61,15 +61,19 @@ def fill(where: object, rings: Sequence[np.ndarray], size: tuple[int, int]) -> n
         rings: each float (N, 2) of x, y; the corner of the picture is (0, 0), the centre of its first pixel (0.5, 0.5).
         size: (height, width) of the picture.
 
+    Returns:
+        A bool mask of the part that the polygon reaches, and the (y, x) of its top left pixel.
+
     Raises:
         DataError: the outline is absurdly long.
 
     Cost: points + rows that the edges cross + the area of the bounding box.
     """
     height, width = size
+    if not rings:
+        return np.zeros((0, 0), dtype=bool), (0, 0)
     start = np.concatenate(rings)
     end = np.concatenate([np.roll(ring, -1, axis=0) for ring in rings])
-    inside = np.zeros(size, dtype=bool)
     x0, y0, x1, y1 = start[:, 0], start[:, 1], end[:, 0], end[:, 1]
     first = np.clip(np.ceil(np.minimum(y0, y1) - 0.5), 0, height).astype(np.int64)
     last = np.clip(np.ceil(np.maximum(y0, y1) - 0.5), 0, height).astype(np.int64)
@@ -78,7 +82,7 @@ def fill(where: object, rings: Sequence[np.ndarray], size: tuple[int, int]) -> n
         got = f"one that crosses {rows.sum()} rows of pixels"
         raise DataError(where, f"an outline that crosses at most {MAX_CROSSINGS}", got, "draw or export it simpler")
     if not rows.sum():
-        return inside
+        return np.zeros((0, 0), dtype=bool), (0, 0)
     top, bottom = int(first[rows > 0].min()), int(last.max())
     edge = np.repeat(np.arange(len(rows)), rows)
     row = np.arange(len(edge)) - np.repeat(np.cumsum(rows) - rows, rows) + first[edge]
@@ -88,8 +92,7 @@ def fill(where: object, rings: Sequence[np.ndarray], size: tuple[int, int]) -> n
     wide = right - left + 1
     toggles = np.bincount((row - top) * wide + column - left, minlength=(bottom - top) * wide).astype(np.uint8) & 1
     parity = np.bitwise_xor.accumulate(toggles.reshape(bottom - top, wide), axis=1)
-    inside[top:bottom, left:right] = parity[:, :-1] == 1
-    return inside
+    return parity[:, :-1] == 1, (top, left)
 
 
 def read_runs(where: object, counts: Sequence[int] | np.ndarray, length: int) -> np.ndarray:

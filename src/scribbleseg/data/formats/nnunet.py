@@ -112,7 +112,7 @@ def _labels(where: Path, tree: object) -> tuple[tuple[str, ...], int]:
 def _load(file: Path, case: str, picture: Path | None, ignore: int, names: tuple[str, ...], split: str) -> Annotated:
     labels = to_ours(file, read_index(file), ignore)
     check_ids(file, labels, names)
-    return Annotated(case, labels, picture, (split,))
+    return Annotated(case, labels, picture, splits=(split,))
 
 
 def _write_picture(image: Annotated, target: Path) -> int:

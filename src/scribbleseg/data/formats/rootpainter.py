@@ -56,7 +56,8 @@ class RootPainter(Format):
         def load(stem: str) -> Annotated:
             split, _, rest = stem.partition("/")
             split, rest = (split, rest) if split in ("train", "val") and rest else ("train", stem)
-            return Annotated(rest, to_labels(read_rgba(files[stem])), find_picture(rest, folders, but=files[stem]), (split,))
+            labels = to_labels(read_rgba(files[stem]))
+            return Annotated(rest, labels, find_picture(rest, folders, but=files[stem]), splits=(split,))
 
         told = f"transparent means not annotated (RootPainter); green is {names[0]}, 0, and red {names[1]}, 1"
         return Source(names, told, each(files, load))

@@ -59,7 +59,7 @@ def cut(
         split: list that the slices belong to.
     """
     if number == 1:
-        yield Item(stem, lambda: Annotated(stem, labels_of(0), picture_of(0), (split,)))
+        yield Item(stem, lambda: Annotated(stem, labels_of(0), picture_of(0), splits=(split,)))
         return
     for k in range(number):
         try:
@@ -69,7 +69,7 @@ def cut(
             continue
         if not blank:
             name = slice_stem(stem, k)
-            yield Item(name, lambda k=k, name=name: Annotated(name, labels_of(k), picture_of(k), (split,)))
+            yield Item(name, lambda k=k, name=name: Annotated(name, labels_of(k), picture_of(k), splits=(split,)))
 
 
 def failing(stem: str, error: DataError) -> Item:
