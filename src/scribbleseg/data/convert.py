@@ -94,6 +94,7 @@ def convert(
     if not writing.writes:
         raise ConfigError("--to", "a format that can be written", f"'{target}'", "scribbleseg convert --list names them")
     opened = reader.read(path, options or Options())
+    _check_names(path, opened.names)
     say(f"{name}: {told}")
     say(opened.decided)
     summary = Summary(opened.names)
@@ -122,6 +123,18 @@ def convert(
         if summary.failed:
             write_text(folder / "failed.txt", "\n\n".join(str(error) for _, error in summary.failed) + "\n")
     return summary
+
+
+def _check_names(path: Path, names: tuple[str, ...]) -> None:
+    """Refuse class names that no data set can have.
+
+    Raises:
+        DataError: none, too many, one twice, or one that cannot be printed.
+    """
+    ok = all(name.strip() and name.isprintable() and len(name) <= 200 for name in names)
+    if not ok or not 1 <= len(names) <= 254 or len(set(names)) < len(names):
+        got = ", ".join(names)[:200] or "none"
+        raise DataError(path, "1 to 254 class names, each once", repr(got)[1:-1], "name the classes: --names a,b,c")
 
 
 def _until_broken(items: Iterator[Item], path: Path, summary: Summary) -> Iterator[Item]:

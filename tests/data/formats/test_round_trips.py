@@ -33,17 +33,17 @@ def labels_of(root: Path) -> dict[str, np.ndarray]:
     return {stem: dataset.labels(stem, "scribbles") for stem in stems}
 
 
-def draw_lines(root: Path) -> None:
+def draw_lines(root: Path, size: tuple[int, int] = (37, 53), num_classes: int = 3) -> None:
     """Replace the scribbles of a data set by strokes as lines, one of them erased in part."""
     for place, stem in enumerate(sorted(labels_of(root))):
         lines = [
             Stroke(
                 k, 3.5, np.array([[5.25 + 15 * k, 4.0], [9.0 + 15 * k, 30.5 - place]]), "brush", "2026-01-02T03:04:05Z", "ann"
             )
-            for k in range(3)
+            for k in range(num_classes)
         ]
         lines.append(Stroke(0, 4.0, np.array([[0.0, 20.0], [53.0, 20.0]]), "eraser"))
-        write_strokes(root / "strokes" / f"{stem}.json", lines, (37, 53))
+        write_strokes(root / "strokes" / f"{stem}.json", lines, size)
     shutil.rmtree(root / "scribbles")
     spec = yaml.safe_load((root / "dataset.yaml").read_text(encoding="utf-8")) | {"strokes": "strokes"}
     (root / "dataset.yaml").write_text(yaml.safe_dump(spec), encoding="utf-8")

@@ -120,6 +120,8 @@ def _palette(path: Path, folder: Path, options: Options) -> Palette:
     else:
         extra = ()
     names = tuple(name for name in entries if name not in blank)
+    if not names:
+        raise DataError(file, "at least one class with its colour", "none", "write one line a class: `leaf 230 159 0`")
     if wanted is None and not blank and first_readable(folder)[1] != "RGBA":
         got = f"the classes {', '.join(names)[:200]}"
         do = (
@@ -128,7 +130,7 @@ def _palette(path: Path, folder: Path, options: Options) -> Palette:
         )
         raise DataError(file, "an entry `unlabelled` or `ignore`, or transparency in the pictures", got, do)
     colours = tuple(entries[name] for name in names)
-    if not names or len(names) > 254 or len(set(colours)) < len(colours):
+    if len(names) > 254 or len(set(colours)) < len(colours):
         raise DataError(file, "1 to 254 classes, each with its own colour", f"{len(names)}, some alike", "mend the palette")
     return Palette(names, colours, (*(entries[name] for name in sorted(blank)), *extra))
 

@@ -59,8 +59,13 @@ class Nifti(Format):
 
         def items() -> Iterator[Item]:
             for file in files:
-                picture = _picture_beside(file, images)
-                yield from volume_items(file, safe_stem(file.name, file), picture, value, found)
+                try:
+                    stem = safe_stem(file.name, file)
+                    picture = _picture_beside(file, stem, images)
+                except DataError as error:
+                    yield failing(file.name, error)
+                    continue
+                yield from volume_items(file, _plain(stem), picture, value, found)
 
         decided = f"{value} means not annotated ({why})"
         decided += f"; ids above it move down by one, {become(found)}" if value < len(found) else ""
@@ -72,7 +77,7 @@ def label_volumes(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     files = files_in(path, *SUFFIXES)
-    marked = [file for file in files if safe_stem(file.name, file).endswith(ENDINGS)]
+    marked = [file for file in files if file.name.lower().removesuffix(".gz").removesuffix(".nii").endswith(ENDINGS)]
     return marked or files
 
 
@@ -158,9 +163,12 @@ def _count(files: list[Path]) -> np.ndarray:
     return counts
 
 
-def _picture_beside(file: Path, images: Path | None) -> Path | None:
-    stem = safe_stem(file.name, file)
-    plain = next((stem.removesuffix(e) for e in ENDINGS if stem.endswith(e)), stem)
+def _plain(stem: str) -> str:
+    return next((stem.removesuffix(e) for e in ENDINGS if stem.endswith(e) and stem != e), stem)
+
+
+def _picture_beside(file: Path, stem: str, images: Path | None) -> Path | None:
+    plain = _plain(stem)
     folders = (images,) if images is not None else (*(file.parent.parent / name for name in FOLDERS), file.parent)
     for folder in folders:
         for name in (plain, f"{plain}_0000", stem):

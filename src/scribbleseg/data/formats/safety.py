@@ -84,7 +84,7 @@ def safe_name(name: object, where: object) -> str:
 def safe_stem(name: object, where: object) -> str:
     """Return the name of an image without the suffix of a picture; see :func:`safe_name`."""
     text = safe_name(name, where)
-    suffix = next((s for s in (".nii.gz", *PICTURE_SUFFIXES) if text.lower().endswith(s)), "")
+    suffix = next((s for s in (".nii.gz", ".nii", *PICTURE_SUFFIXES) if text.lower().endswith(s)), "")
     return safe_name(text[: len(text) - len(suffix)], where)
 
 
