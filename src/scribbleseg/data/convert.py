@@ -89,11 +89,11 @@ def convert(
     path, out = Path(path), Path(out)
     if out.exists() or out.is_symlink():
         raise StorageError(out, "a new folder", "one that exists", "choose another name; nothing is ever overwritten")
-    name, told = (source, "you said so") if source is not None else recognise(path)
-    reader, writing = format_named(name, "--from"), format_named(target, "--to")
+    writing = format_named(target, "--to")
     if not writing.writes:
         raise ConfigError("--to", "a format that can be written", f"'{target}'", "scribbleseg convert --list names them")
-    opened = reader.read(path, options or Options())
+    name, told = (source, "you said so") if source is not None else recognise(path)
+    opened = format_named(name, "--from").read(path, options or Options())
     _check_names(path, opened.names)
     say(f"{name}: {told}")
     say(opened.decided)

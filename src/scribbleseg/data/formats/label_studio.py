@@ -18,7 +18,17 @@ from scribbleseg.data.formats.brush_rle import decode_brush, encode_brush
 from scribbleseg.data.formats.canvas import Canvas
 from scribbleseg.data.formats.contents import About, Add, Annotated, Format, Item, Options, Source, become, in_order
 from scribbleseg.data.formats.pictures import find_picture, near, write_picture
-from scribbleseg.data.formats.safety import as_points, check_shape, head, library, number, only_file, reading, safe_stem
+from scribbleseg.data.formats.safety import (
+    as_points,
+    check_depth,
+    check_shape,
+    head,
+    library,
+    number,
+    only_file,
+    reading,
+    safe_stem,
+)
 from scribbleseg.data.formats.volumes import failing
 from scribbleseg.data.images import image_size
 from scribbleseg.errors import DataError
@@ -117,6 +127,7 @@ def _region(label: str, inside: np.ndarray, number: int) -> dict[str, Any]:
 def _tasks(file: Path) -> Iterator[Any]:
     """Yield the tasks of an export one at a time."""
     ijson = library("ijson", "Label Studio JSON")
+    check_depth(file)  # the parser's time grows with the square of it
     with file.open("rb") as stream:
         start = stream.read(3)
         stream.seek(3 if start == b"\xef\xbb\xbf" else 0)

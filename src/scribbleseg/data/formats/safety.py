@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import json
 import math
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -144,6 +145,34 @@ def load_json(path: Path, what: str) -> Any:
         if path.stat().st_size > MAX_BYTES:
             raise DataError(path, f"a document of at most {MAX_BYTES >> 20} MiB", "a larger one", "export it in parts")
         return json.loads(path.read_text(encoding="utf-8-sig"))
+
+
+def check_depth(path: Path, most: int = 64) -> None:
+    """Refuse a JSON document that is nested deeply, without parsing it.
+
+    Raises:
+        DataError: it is, or it cannot be read.
+
+    Cost: a quick pass over the file, a mebibyte in memory.
+    """
+    step = np.zeros(256, np.int8)
+    step[[ord("["), ord("{")]], step[[ord("]"), ord("}")]] = 1, -1
+    others = bytes(set(range(256)) - set(b'[]{}"'))
+    depth, inside, rest = 0, False, b""
+    with reading(path, "a JSON document"), path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            block = rest + block
+            ends = len(block) - len(block.rstrip(b"\\"))
+            rest = block[-1:] if ends % 2 else b""  # the first half of an escape
+            plain = re.sub(rb"\\.", b"", block[: len(block) - len(rest)], flags=re.DOTALL).translate(None, others)
+            parts = plain.split(b'"')
+            outside = b"".join(parts[int(inside) :: 2])
+            inside ^= len(parts) % 2 == 0
+            steps = np.cumsum(step[np.frombuffer(outside, np.uint8)], dtype=np.int64)
+            if len(steps):
+                if depth + int(steps.max()) > most:
+                    raise DataError(path, f"a document nested at most {most} deep", "a deeper one", "export the file again")
+                depth += int(steps[-1])
 
 
 def head(path: Path, size: int = 4096) -> str:
