@@ -125,6 +125,10 @@ class TestIlastik:
         found = converted(tmp_path / "plant_Labels.h5", tmp_path, "ilastik", images=images)
         np.testing.assert_array_equal(found["plant"], drawn)
 
+    def test_exported_png(self, drawn, images, tmp_path):
+        write_image(tmp_path / "in/plant_Labels.png", from_zero(drawn))
+        np.testing.assert_array_equal(converted(tmp_path / "in", tmp_path, "ilastik", images=images)["plant"], drawn)
+
 
 class TestNapari:
     def test_tiff_layers(self, drawn, tmp_path):

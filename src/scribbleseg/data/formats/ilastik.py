@@ -23,7 +23,7 @@ from scribbleseg.errors import DataError
 
 #: What ilastik puts behind the name of an exported label image.
 ENDINGS = ("_Labels", "_labels")
-EXPORTED = (".h5", ".hdf5", ".tif", ".tiff")
+EXPORTED = (".h5", ".hdf5", ".tif", ".tiff", ".png")
 
 #: Older versions kept erased pixels as this value.
 ERASED = 100
@@ -34,7 +34,7 @@ class Ilastik(Format):
 
     title = "ilastik project or exported labels"
     unlabelled = "0; class 1 is the first"
-    holds = ".ilp of pixel classification; STEM_Labels.h5 or .tif; stacks as slices"
+    holds = ".ilp of pixel classification; STEM_Labels.h5, .tif or .png; stacks as slices"
     writes = "STEM_Labels.tif with 0, images/, names.txt"
     extra = "formats"
     source = "https://github.com/ilastik/ilastik/blob/main/ilastik/applets/base/appletSerializer/slotSerializer.py"

@@ -18,6 +18,7 @@ from scribbleseg.data.formats.labels import check_ids, from_zero, to_ours
 from scribbleseg.data.formats.pictures import find_picture, near
 from scribbleseg.data.formats.safety import head, library, reading, safe_name
 from scribbleseg.data.formats.volumes import PATTERN, check_volume, cut, failing, stack_picture, tiff_page, tiff_pages
+from scribbleseg.data.images import read_index
 from scribbleseg.errors import DataError
 
 #: How a slice is read: number of slices, and a function of the slice's number.
@@ -30,7 +31,7 @@ def zero_source(path: Path, folder: Path, files: list[Path], options: Options, t
     Args:
         path: the user's.
         folder: of the label files.
-        files: TIFF, zarr or HDF5; each one image or one stack.
+        files: TIFF, PNG, zarr or HDF5; each one image or one stack.
         options: the user's; another ``unlabelled`` than 0 wins.
         tool: whose rule it is.
         endings: what label files have behind the name of their image.
@@ -79,13 +80,15 @@ def zero_source(path: Path, folder: Path, files: list[Path], options: Options, t
 
 
 def open_stack(path: Path) -> Stack:
-    """Open a TIFF, a zarr array or an HDF5 file of exported labels as a stack of slices.
+    """Open a TIFF, a PNG, a zarr array or an HDF5 file of exported labels as a stack of slices.
 
     Raises:
         DataError: undecodable, absurdly large, or colours.
     """
     if path.suffix.lower() in (".tif", ".tiff"):
         return tiff_pages(path), lambda k: tiff_page(path, k)
+    if path.suffix.lower() in (".png", ".bmp"):
+        return 1, lambda k: read_index(path)
     if path.is_dir():
         array = _zarr_array(path)
         read = array.__getitem__
