@@ -190,6 +190,42 @@ def simulate(
 
 
 @app.command()
+def convert(
+    source: Annotated[Path | None, typer.Argument(metavar="IN", help="File or folder with strokes.")] = None,
+    out: Annotated[Path | None, typer.Argument(metavar="OUT", help="New folder to write.")] = None,
+    from_: Annotated[str | None, typer.Option("--from", help="Format of IN; recognised if left out.")] = None,
+    to: Annotated[str, typer.Option("--to", help="Format of OUT.")] = "dataset",
+    unlabelled: Annotated[str | None, typer.Option(help="Value (or palette class) that means 'not annotated'.")] = None,
+    names: Annotated[str | None, typer.Option(help="Class names in the order of their ids: background,leaf.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the pictures, if they are elsewhere.")] = None,
+    palette: Annotated[Path | None, typer.Option(help="Class names and colours: labelmap.txt, or `name r g b` a line.")] = None,
+    width: Annotated[float, typer.Option(help="Of strokes drawn as lines, in image pixels.")] = 3.0,
+    list_: Annotated[bool, typer.Option("--list", help="List the formats and stop.")] = False,
+) -> None:
+    """Turn strokes from another tool into a data set, or the other way. Exit code 1 if some images were left out."""
+    from scribbleseg.data.convert import convert as run
+    from scribbleseg.data.formats import table
+    from scribbleseg.data.formats.contents import Options
+    from scribbleseg.errors import ConfigError
+
+    if list_:
+        print(table())
+        return
+    if source is None or out is None:
+        raise ConfigError("convert", "IN and OUT", "none" if source is None else "IN alone", "scribbleseg convert IN OUT")
+    named = tuple(name.strip() for name in names.split(",")) if names is not None else None
+    options = Options(unlabelled=unlabelled, names=named, images=images, palette=palette, width_px=width)
+    done = run(source, out, options, source=from_, target=to, say=print, progress=lambda n: _tell(f"\r{n} images"))
+    _tell("\n")
+    print(f"{done.converted} images converted, {len(done.failed)} left out: {out}\n{done.table()}")
+    for _, error in done.failed[:10]:
+        print(f"scribbleseg: left out: {error}", file=sys.stderr)
+    if done.failed:
+        print(f"scribbleseg: {len(done.failed)} left out; all reasons are in {out / 'failed.txt'}", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="New folder for data, runs and report.")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="Of data, weights and order.")] = 0,

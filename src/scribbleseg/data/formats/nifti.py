@@ -1,0 +1,179 @@
+"""Label volumes in NIfTI, cut into slices."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scribbleseg.data.formats.contents import Format, Item, Options, Source, become
+from scribbleseg.data.formats.index_png import decide
+from scribbleseg.data.formats.labels import check_ids, to_ours
+from scribbleseg.data.formats.pictures import FOLDERS
+from scribbleseg.data.formats.safety import files_in, library, reading, safe_stem
+from scribbleseg.data.formats.volumes import PATTERN, as_picture, check_volume, cut, failing, limits
+from scribbleseg.errors import DataError
+
+SUFFIXES = (".nii", ".nii.gz")
+
+#: What label files have behind the name of their image.
+ENDINGS = ("_scribbles", "_scribble", "_labels", "_label", "_seg", "_gt")
+
+
+class Nifti(Format):
+    """Read NIfTI label volumes slice by slice; slices without strokes are left out."""
+
+    title = "NIfTI label volumes"
+    unlabelled = "255 where it occurs beside two other values; else you must say: `--unlabelled 0`, `4`, …"
+    holds = "slices along the last axis; pictures from a volume of the same name, 0.5th to 99.5th percentile as 16 bit"
+    extra = "formats"
+    source = "https://nifti.nimh.nih.gov/nifti-1"
+
+    def recognise(self, path: Path) -> str | None:
+        """See the base class."""
+        if path.is_file():
+            return "a NIfTI file" if path.name.lower().endswith(SUFFIXES) else None
+        if (path / "dataset.json").is_file():
+            return None
+        files = label_volumes(path) if path.is_dir() else []
+        return f"a folder of NIfTI files, as {files[0].name}" if files else None
+
+    def read(self, path: Path, options: Options) -> Source:
+        """See the base class. All volumes are read once before, to count the values, if names or the value are missing."""
+        library("nibabel", "NIfTI")
+        files = label_volumes(path)
+        if not files:
+            raise DataError(path, "NIfTI label volumes", "none", "name the file, or the folder that holds them")
+        unlabelled, why, names = options.value, "you said so", options.names
+        if unlabelled is None or names is None:
+            counts = _count(files)
+            if unlabelled is None:
+                unlabelled, why = decide(path, counts)
+            highest = max((v - (v > unlabelled) for v in np.flatnonzero(counts).tolist() if v != unlabelled), default=0)
+            names = names or tuple(f"class{k}" for k in range(highest + 1))
+        images = options.images
+        found, value = names, unlabelled
+
+        def items() -> Iterator[Item]:
+            for file in files:
+                try:
+                    stem = safe_stem(file.name, file)
+                    picture = _picture_beside(file, stem, images)
+                except DataError as error:
+                    yield failing(file.name, error)
+                    continue
+                yield from volume_items(file, _plain(stem), picture, value, found)
+
+        decided = f"{value} means not annotated ({why})"
+        decided += f"; ids above it move down by one, {become(found)}" if value < len(found) else ""
+        return Source(found, f"{decided}; slices without strokes are left out", items(), PATTERN)
+
+
+def label_volumes(path: Path) -> list[Path]:
+    """Return the label files: the one given, or those of a folder; of a name with and without ``_scribble``, the former."""
+    if path.is_file():
+        return [path]
+    files = files_in(path, *SUFFIXES)
+    marked = [file for file in files if file.name.lower().removesuffix(".gz").removesuffix(".nii").endswith(ENDINGS)]
+    return marked or files
+
+
+def volume_items(
+    file: Path, stem: str, picture: Path | None, unlabelled: int, names: tuple[str, ...], split: str = "train"
+) -> Iterator[Item]:
+    """Yield the slices of one label volume; one item that fails if it cannot be opened."""
+    try:
+        volume = read_volume(file)
+    except DataError as error:
+        yield failing(stem, error)
+        return
+
+    def labels_of(k: int) -> np.ndarray:
+        labels = to_ours(file, whole(file, volume[..., k]), unlabelled).T
+        check_ids(file, labels, names)
+        return labels
+
+    @functools.cache
+    def shown() -> tuple[np.ndarray, float, float] | None:
+        if picture is None:
+            return None
+        pixels = read_volume(picture)
+        return pixels, *limits(pixels)
+
+    def picture_of(k: int) -> np.ndarray | None:
+        opened = shown()
+        if opened is None:
+            return None
+        pixels, low, high = opened
+        if pixels.shape != volume.shape:
+            got = " × ".join(map(str, pixels.shape))
+            raise DataError(picture, f"the shape of its labels, {' × '.join(map(str, volume.shape))}", got, "use the same grid")
+        return as_picture(np.ascontiguousarray(pixels[..., k].T), low, high)
+
+    yield from cut(file, stem, volume.shape[2], labels_of, picture_of, split)
+
+
+def read_volume(path: Path) -> np.ndarray:
+    """Read a volume whole, (X, Y, Z), in the type that its scaling gives.
+
+    Raises:
+        DataError: undecodable, absurdly large, or with more axes than three.
+    """
+    nibabel: Any = library("nibabel", "NIfTI")
+    with reading(path, "a NIfTI file"):
+        image = nibabel.load(path)
+        shape = tuple(int(n) for n in image.shape)
+        check_volume(path, shape, int(image.get_data_dtype().itemsize))
+        kept = shape[:2] + tuple(n for n in shape[2:] if n != 1)
+        if len(kept) > 3:
+            raise DataError(path, "a volume of three axes", " × ".join(map(str, shape)), "save one file for each time point")
+        return np.asanyarray(image.dataobj).reshape(*kept[:2], kept[2] if len(kept) == 3 else 1)
+
+
+def whole(where: object, labels: np.ndarray) -> np.ndarray:
+    """Return whole numbers of labels that were stored as floats.
+
+    Raises:
+        DataError: they are none.
+    """
+    if labels.dtype.kind in "bui":
+        return labels
+    if labels.dtype.kind != "f" or not (np.abs(labels) < 1e6).all() or not (labels == np.floor(labels)).all():
+        got = f"{labels.dtype} that are no whole numbers"
+        raise DataError(where, "class ids, whole numbers", got, "export labels, not probabilities or pictures")
+    return labels.astype(np.int64)
+
+
+def _count(files: list[Path]) -> np.ndarray:
+    counts = np.zeros(256, dtype=np.int64)
+    for file in files:
+        try:
+            labels = whole(file, read_volume(file))
+            if labels.min(initial=0) < 0 or labels.max(initial=0) > 255:
+                got = f"{labels.min()} to {labels.max()}"
+                raise DataError(file, "class ids from 0 to 255", got, "name the label volumes, not the pictures")
+        except DataError:
+            if file == files[0]:
+                raise
+            continue  # told when it is converted
+        counts += np.bincount(labels.ravel(), minlength=256)
+    return counts
+
+
+def _plain(stem: str) -> str:
+    return next((stem.removesuffix(e) for e in ENDINGS if stem.endswith(e) and stem != e), stem)
+
+
+def _picture_beside(file: Path, stem: str, images: Path | None) -> Path | None:
+    plain = _plain(stem)
+    folders = (images,) if images is not None else (*(file.parent.parent / name for name in FOLDERS), file.parent)
+    for folder in folders:
+        for name in (plain, f"{plain}_0000", stem):
+            for suffix in SUFFIXES:
+                path = folder / f"{name}{suffix}"
+                if path != file and path.is_file():
+                    return path
+    return None

@@ -1,0 +1,126 @@
+"""The pictures beside the strokes: where they lie, and how they get into a new data set."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from scribbleseg.atomic import storage_error
+from scribbleseg.data.formats.contents import Annotated
+from scribbleseg.data.formats.safety import PICTURE_SUFFIXES
+from scribbleseg.data.images import IMAGE_SUFFIXES, image_size, read_rgb
+from scribbleseg.errors import DataError
+
+#: Where pictures usually lie, seen from the labels' folder or the one above.
+FOLDERS = ("images", "JPEGImages", "image", "imgs", "img")
+
+
+def near(path: Path, images: Path | None) -> tuple[Path, ...]:
+    """Return the folders in which the pictures of labels at ``path`` are looked for.
+
+    Args:
+        path: file or folder of the labels.
+        images: the folder that the user named, if any; then no other.
+    """
+    if images is not None:
+        return (images,)
+    folder = path if path.is_dir() else path.parent
+    return (*(folder / name for name in FOLDERS), *(folder.parent / name for name in FOLDERS), folder)
+
+
+def find_picture(stem: str, folders: Iterable[Path], *, but: Path | None = None) -> Path | None:
+    """Return the picture of a stem in the first folder that has one, or None.
+
+    Args:
+        stem: name without suffix, perhaps with folders; without them it is looked for too.
+        folders: see :func:`near`.
+        but: the label file itself, which is no picture.
+
+    Raises:
+        DataError: a folder has several.
+    """
+    for folder in folders:
+        for name in dict.fromkeys((stem, stem.rpartition("/")[2])):
+            found: list[Path] = []
+            for suffix in PICTURE_SUFFIXES:
+                for written in (suffix, suffix.upper()):
+                    path = folder / f"{name}{written}"
+                    with contextlib.suppress(OSError):  # a name too long for the disk is no file
+                        if path != but and path.is_file() and not any(path.samefile(p) for p in found):
+                            found.append(path)
+            if len(found) > 1:
+                names = ", ".join(p.name for p in found)
+                raise DataError(folder / name, "one picture of this name", names, "take all but one away")
+            if found:
+                return found[0]
+    return None
+
+
+def needed(stem: str, folders: Iterable[Path]) -> Path:
+    """Return the picture of a stem where the labels alone do not say its size.
+
+    Raises:
+        DataError: there is none.
+    """
+    folders = tuple(folders)
+    path = find_picture(stem, folders)
+    if path is None:
+        raise DataError(
+            stem, "its picture, for the size", f"none in {folders[0]}", "say where the pictures are: --images FOLDER"
+        )
+    return path
+
+
+def write_picture(image: Annotated, folder: Path) -> str:
+    """Write the picture of an annotated image into a folder, and return its file name below it.
+
+    A file is copied as it is; one of a kind that is not trained from becomes PNG. Nothing is linked: a data set that was
+    converted does not change when its source does.
+
+    Raises:
+        DataError: there is no picture, or it has another size than its labels.
+        StorageError: it cannot be written.
+    """
+    if image.image is None:
+        do = "say where the pictures are: --images FOLDER"
+        raise DataError(image.stem, "a picture of this name", "none found", do)
+    if isinstance(image.image, Path):
+        size, suffix = image_size(image.image), image.image.suffix.lower()
+        suffix = suffix if suffix in IMAGE_SUFFIXES else ".png"
+    else:
+        size, suffix = image.image.shape[:2], ".png"
+    if size != image.labels.shape:
+        got = f"{image.labels.shape[1]} × {image.labels.shape[0]}"
+        do = "export the labels at the image's size"
+        raise DataError(image.stem, f"labels of the picture's size, {size[1]} × {size[0]} pixels", got, do)
+    target = folder / f"{image.stem}{suffix}"
+    pixels = image.image if isinstance(image.image, np.ndarray) else None
+    if isinstance(image.image, Path) and image.image.suffix.lower() not in IMAGE_SUFFIXES:
+        pixels = (255 * read_rgb(image.image)).round().astype(np.uint8)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if pixels is None:
+            shutil.copyfile(image.image, target)  # type: ignore[arg-type]
+        else:
+            Image.fromarray(pixels).save(target)
+    except OSError as error:
+        raise storage_error(error, target) from None
+    return target.relative_to(folder).as_posix()
+
+
+def write_labels(path: Path, labels: np.ndarray) -> None:
+    """Write uint8 (H, W) or (H, W, 3 or 4) as PNG into a folder that is not yet the user's.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(labels).save(path, format="PNG")
+    except OSError as error:
+        raise storage_error(error, path) from None
