@@ -14,7 +14,7 @@ import numpy as np
 from scribbleseg import metrics
 from scribbleseg.atomic import write_text
 from scribbleseg.data.folder import Dataset, open_dataset
-from scribbleseg.data.images import find_image, read_index
+from scribbleseg.data.images import read_index
 from scribbleseg.errors import DataError, ScribblesegError
 from scribbleseg.models.folder import CONFIG, PREPROCESSOR, WEIGHTS, find_model, load_model
 from scribbleseg.predict import pick_device, predict_mask
@@ -112,8 +112,8 @@ def _from_folder(folder: Path, dataset: Dataset) -> Callable[[str], np.ndarray]:
         raise DataError(folder, "a model folder, or a folder of masks", "no such folder", "check the path")
 
     def predict(stem: str) -> np.ndarray:
-        path = find_image(folder, stem)
-        labels = read_index(path)
+        path, index = dataset.listing.find(folder, stem)
+        labels = read_index(path, index)
         if labels.max(initial=0) >= len(dataset.names):
             got = f"id {labels.max()}"
             raise DataError(path, f"class ids below {len(dataset.names)}, every pixel decided", got, "export class ids")
@@ -180,7 +180,7 @@ def fingerprint(model_folder: Path | str, dataset: Dataset, split: str) -> str:
     digest = hashlib.sha256(repr((dataset.spec.names, dataset.spec.unlabelled, dataset.spec.volume)).encode())
     paths = [folder / name for name in (WEIGHTS, CONFIG, PREPROCESSOR)]
     for stem in dataset.stems(split):
-        paths += [dataset.image_path(stem), find_image(dataset.root / str(dataset.spec.masks), stem)]
+        paths += [dataset.image_path(stem), dataset.listing.find(dataset.root / str(dataset.spec.masks), stem).path]
     for path in paths:
         if path.is_file():
             with path.open("rb") as file:

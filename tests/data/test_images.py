@@ -10,7 +10,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from scribbleseg.data.images import MAX_PIXELS, find_image, image_size, read_index, read_rgb, upright, write_png
+from scribbleseg.data.images import MAX_PIXELS, find_image, image_size, read_index, read_rgb, write_png
+from scribbleseg.data.readers.tiff import upright
 from scribbleseg.errors import DataError, StorageError
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +13,8 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from scribbleseg.data.images import find_image, image_size, read_index, read_rgb
+from scribbleseg.data.images import image_size, read_index, read_rgb
+from scribbleseg.data.listing import Listing, Source
 from scribbleseg.errors import ConfigError, DataError, nearest
 from scribbleseg.records import UNLABELLED
 
@@ -75,12 +76,14 @@ class Dataset:
         spec: its ``dataset.yaml``.
         walked: folder of the labels that a random walker made of the scribbles for a run, if one did.
         redraw: what becomes of scribbles once they are read, from labels and stem, if a run wants them changed.
+        listing: finds the files of stems.
     """
 
     root: Path
     spec: DatasetSpec
     walked: Path | None = None
     redraw: Callable[[np.ndarray, str], np.ndarray] | None = None
+    listing: Listing = field(default_factory=Listing, compare=False, repr=False)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -113,7 +116,11 @@ class Dataset:
 
     def image_path(self, stem: str) -> Path:
         """Return the image file of a stem."""
-        return find_image(self.root / self.spec.images, stem)
+        return self.image_source(stem).path
+
+    def image_source(self, stem: str) -> Source:
+        """Return the image file of a stem, and which slice of it."""
+        return self.listing.find(self.root / self.spec.images, stem)
 
     def rgb(self, stem: str) -> np.ndarray:
         """Read an image: float32 (H, W, 3) in [0, 1]."""
@@ -138,7 +145,7 @@ class Dataset:
         if folder is None:
             raise DataError(self.root / "dataset.yaml", "a `masks` folder", "none named", "name one, or use --labels scribbles")
         try:
-            path = find_image(self.root / folder, stem)
+            path, index = self.listing.find(self.root / folder, stem)
         except DataError:
             raise DataError(
                 self.root / folder / f"{stem}.png",
@@ -146,7 +153,7 @@ class Dataset:
                 "no such file",
                 "draw or export it, or take the stem off the split list",
             ) from None
-        labels = read_index(path)
+        labels = read_index(path, index)
         if size is not None and labels.shape != size:
             raise DataError(
                 path,
