@@ -11,7 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from scribbleseg.data.folder import first_repeated, open_dataset
-from scribbleseg.data.images import IMAGE_SUFFIXES, read_rgb, write_png
+from scribbleseg.data.images import IMAGE_SUFFIXES, open_image, write_png
+from scribbleseg.data.intensity import rgb_of
+from scribbleseg.data.listing import slice_stem
+from scribbleseg.data.readers import FOLDERS, is_image
+from scribbleseg.data.readers.image import stem_of
 from scribbleseg.errors import ConfigError, DataError
 from scribbleseg.models.folder import TrainedModel, load_model
 from scribbleseg.palette import blend
@@ -101,7 +105,7 @@ def predict_folder(model_folder: Path | str, images: Path | str, out: Path | str
     """Predict every image of a folder (or one image), yielding each mask's path as it is done.
 
     ``out/STEM.png`` is the index mask at the image's size, ``out/overlays/STEM.png`` the picture with the classes in
-    colour. Files appear whole or not at all.
+    colour; of a stack ``STEM@007.png`` for each slice. Files appear whole or not at all.
 
     Raises:
         DataError: no images, two of one stem, or ``out`` is the images' own folder.
@@ -112,12 +116,16 @@ def predict_folder(model_folder: Path | str, images: Path | str, out: Path | str
     images, out = Path(images), Path(out)
     _refuse_to_overwrite(out, images if images.is_dir() else images.parent)
     for path in list_images(images):
-        rgb = read_rgb(path)
-        mask = predict_mask(model, rgb)
-        target = out / f"{path.stem}.png"
-        write_png(out / "overlays" / f"{path.stem}.png", blend(rgb, mask))
-        write_png(target, mask)
-        yield target
+        with open_image(path, model.reading) as image:
+            slices = range(image.num_slices)
+            for number in slices:
+                rgb = rgb_of(image, model.reading, index=number)
+                mask = predict_mask(model, rgb)
+                name = stem_of(path) if len(slices) == 1 else slice_stem(stem_of(path), number)
+                target = out / f"{name}.png"
+                write_png(out / "overlays" / f"{name}.png", blend(rgb, mask))
+                write_png(target, mask)
+                yield target
 
 
 def _refuse_to_overwrite(out: Path, images: Path) -> None:
@@ -138,17 +146,13 @@ def list_images(place: Path) -> list[Path]:
     Raises:
         DataError: nothing there, or two images of one stem.
     """
-    if place.is_file():
+    if place.is_file() or place.name.lower().endswith(FOLDERS):
         return [place]
-    found = (
-        sorted(p for p in place.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file() and p.name[0] != ".")
-        if place.is_dir()
-        else []
-    )
+    found = sorted(p for p in place.iterdir() if p.name[0] != "." and is_image(p)) if place.is_dir() else []
     if not found:
         got = "no such folder" if not place.is_dir() else "none"
         raise DataError(place, f"images ({', '.join(IMAGE_SUFFIXES)})", got, "check the path")
-    twice = first_repeated(p.stem for p in found)
+    twice = first_repeated(stem_of(p) for p in found)
     if twice is not None:
         raise DataError(place, "one image a stem", f"two named '{twice}'", "rename one: masks are named after the stem")
     return found

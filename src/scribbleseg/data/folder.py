@@ -7,19 +7,21 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from scribbleseg.data.images import image_size, read_index, read_rgb
-from scribbleseg.data.listing import Listing, Source
+from scribbleseg.data.images import image_size, open_image, read_index, read_rgb
+from scribbleseg.data.listing import Listing, Source, slice_stem, split_slice
+from scribbleseg.data.readers import pillow, reader_of
 from scribbleseg.errors import ConfigError, DataError, nearest
+from scribbleseg.reading import PLAIN, ImageValues, Reading
 from scribbleseg.records import UNLABELLED
 
 
-class DatasetSpec(BaseModel):
+class DatasetSpec(ImageValues):
     """The contents of ``dataset.yaml``.
 
     Attributes:
@@ -29,9 +31,9 @@ class DatasetSpec(BaseModel):
         unlabelled: the value in the label files that means "not annotated"; becomes 255 on reading.
         splits: files with one stem a line.
         volume: pattern whose first group names the volume that a slice belongs to.
+        channels, window, axes: what the images' values mean, see :class:`~scribbleseg.reading.ImageValues`.
+        arrays: names of the arrays in HDF5 and zarr files that hold several, by what they are.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     names: dict[Annotated[int, Field(ge=0, lt=UNLABELLED)], str]
@@ -41,6 +43,12 @@ class DatasetSpec(BaseModel):
     unlabelled: Annotated[int, Field(ge=0, le=255)] = UNLABELLED
     splits: dict[str, str]
     volume: str | None = None
+    arrays: dict[Literal["images", "scribbles", "masks"], str] = Field(default_factory=dict)
+
+    @property
+    def reading(self) -> Reading:
+        """How the images are read."""
+        return Reading(channels=self.channels, window=self.window, axes=self.axes, array=self.arrays.get("images"))
 
     @field_validator("names")
     @classmethod
@@ -91,7 +99,7 @@ class Dataset:
         return tuple(self.spec.names[k] for k in sorted(self.spec.names))
 
     def stems(self, split: str) -> tuple[str, ...]:
-        """Return the stems of a split.
+        """Return the stems of a split; a line ``STACK@*`` stands for every slice of a stack.
 
         Raises:
             DataError: unknown split, missing or empty list, or a name that leaves the folder.
@@ -109,10 +117,19 @@ class Dataset:
             raise DataError(
                 path, "stems inside the image folder, at least one", "an empty list or a path outside", "mend the list"
             )
+        stems = tuple(slice_ for stem in stems for slice_ in self._slices(stem))
         twice = first_repeated(stems)
         if twice is not None:
             raise DataError(path, "every stem once", f"'{twice}' twice", "take the second one out")
         return stems
+
+    def _slices(self, stem: str) -> tuple[str, ...]:
+        """Return the stems of all slices for ``STACK@*``, else the stem itself."""
+        stack = split_slice(stem)
+        if stack is None or stack[1] != "*":
+            return (stem,)
+        with open_image(self.image_path(stack[0]), self.spec.reading) as image:
+            return tuple(slice_stem(stack[0], number) for number in range(image.num_slices))
 
     def image_path(self, stem: str) -> Path:
         """Return the image file of a stem."""
@@ -122,9 +139,28 @@ class Dataset:
         """Return the image file of a stem, and which slice of it."""
         return self.listing.find(self.root / self.spec.images, stem)
 
-    def rgb(self, stem: str) -> np.ndarray:
-        """Read an image: float32 (H, W, 3) in [0, 1]."""
-        return read_rgb(self.image_path(stem))
+    def rgb(self, stem: str, otherwise: Reading = PLAIN) -> np.ndarray:
+        """Read an image: float32 (H, W, 3) in [0, 1].
+
+        Args:
+            stem: of the image.
+            otherwise: how it is read if ``dataset.yaml`` says nothing about it: as the model's training data were.
+        """
+        path, number = self.image_source(stem)
+        reading = self.spec.reading
+        return read_rgb(path, otherwise if reading == PLAIN else reading, number)
+
+    def size(self, stem: str) -> tuple[int, int]:
+        """Return (height, width) of an image from the file's header alone."""
+        return image_size(self.image_path(stem), self.spec.reading)
+
+    def spacing_mm(self, stem: str) -> tuple[float, float] | None:
+        """Return the distances between the rows and the columns of an image, or None where the file does not say."""
+        path = self.image_path(stem)
+        if reader_of(path) is pillow.opened:  # its formats know dots per inch at most, and looking may decode all of it
+            return None
+        with open_image(path, self.spec.reading) as image:
+            return image.spacing_mm
 
     def has_masks(self) -> bool:
         """Say whether dense masks are at hand at all."""
@@ -145,7 +181,7 @@ class Dataset:
         if folder is None:
             raise DataError(self.root / "dataset.yaml", "a `masks` folder", "none named", "name one, or use --labels scribbles")
         try:
-            path, index = self.listing.find(self.root / folder, stem)
+            path, number = self.listing.find(self.root / folder, stem)
         except DataError:
             raise DataError(
                 self.root / folder / f"{stem}.png",
@@ -153,7 +189,7 @@ class Dataset:
                 "no such file",
                 "draw or export it, or take the stem off the split list",
             ) from None
-        labels = read_index(path, index)
+        labels = read_index(path, number, self.spec.arrays.get("masks" if kind == "masks" else "scribbles"))
         if size is not None and labels.shape != size:
             raise DataError(
                 path,
@@ -175,9 +211,10 @@ class Dataset:
         return self.redraw(labels, stem) if self.redraw is not None and kind == "scribbles" else labels
 
     def volume_of(self, stem: str) -> str | None:
-        """Return the name of the volume a slice belongs to, or None where the data set has no volumes."""
+        """Return the name of the volume a slice belongs to, its stack if ``volume`` does not say, or None."""
         if self.spec.volume is None:
-            return None
+            stack = split_slice(stem)
+            return stack[0] if stack else None
         match = re.match(self.spec.volume, stem)
         return match.group(1) if match else None
 
@@ -222,7 +259,7 @@ def check_training_labels(dataset: Dataset, stems: Sequence[str], kind: str) -> 
     """
     counts = np.zeros(256, dtype=np.int64)
     for stem in stems:
-        labels = dataset.labels(stem, kind, image_size(dataset.image_path(stem)))
+        labels = dataset.labels(stem, kind, dataset.size(stem))
         counts += np.bincount(labels.ravel(), minlength=256)
     per_class = counts[: len(dataset.names)]
     present = [dataset.names[c] for c in np.flatnonzero(per_class)]

@@ -13,10 +13,10 @@ from PIL import Image as Pillow
 from scribbleseg.atomic import atomic_path
 from scribbleseg.data.intensity import rgb_of
 from scribbleseg.data.listing import find_image
-from scribbleseg.data.readers import READERS, Reader, pillow
+from scribbleseg.data.readers import READERS, Reader, pillow, reader_of
 from scribbleseg.data.readers.image import MAX_PIXELS, Image, Window, decoding
 from scribbleseg.errors import DataError
-from scribbleseg.reading import Reading
+from scribbleseg.reading import PLAIN, Reading
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -33,9 +33,6 @@ __all__ = [
 
 #: Suffixes that are looked for, in this order, when only a stem is known.
 IMAGE_SUFFIXES = tuple(READERS)
-
-#: The default way: grey or RGB, 8 or 16 bit.
-PLAIN = Reading()
 
 
 @contextlib.contextmanager
@@ -61,11 +58,9 @@ def open_image(path: Path, reading: Reading = PLAIN, what: str = "an image") -> 
 
 
 def _reader(path: Path) -> Reader:
-    """Return the reader of a file by its suffix."""
-    name = path.name.lower()
-    for suffix, reader in READERS.items():
-        if name.endswith(suffix):
-            return reader
+    reader = reader_of(path)
+    if reader is not None:
+        return reader
     raise DataError(path, f"a file ending in {', '.join(READERS)}", f"'{path.name}'", "export it as one of these")
 
 

@@ -27,7 +27,7 @@ def rgb_of(image: Image, reading: Reading, window: Window | None = None, index: 
         DataError: undecodable, channels that are not there, or values with no natural range and no window.
     """
     inputs = _inputs(image, reading)
-    windows = reading.windows
+    windows = reading.window
     if windows is None:
         array = image.pixels(window, index)
         if inputs == (0, 0, 0):

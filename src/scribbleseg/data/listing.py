@@ -60,7 +60,8 @@ class Listing:
     def _of_stem(self, path: Path, fresh: bool) -> list[Path]:
         names, stem = self._of_folder(path.parent, fresh), path.name
         files = [f"{stem}{w}" for suffix in READERS for w in (suffix, suffix.upper())]
-        return [path.parent / name for name in files if name in names]
+        found = [path.parent / name for name in files if name in names]
+        return found or ([path] if f"{stem}/" in names else [])
 
     def _of_folder(self, folder: Path, fresh: bool) -> frozenset[str]:
         try:
@@ -68,7 +69,7 @@ class Listing:
             if not fresh and folder in self._names and self._names[folder][0] == changed:
                 return self._names[folder][1]
             with os.scandir(folder) as entries:
-                names = frozenset(entry.name for entry in entries if _is_readable(entry))
+                names = frozenset(_name(entry) for entry in entries)
         except (OSError, ValueError):  # no such folder, or a name no disk can have
             return frozenset()
         self._names[folder] = changed, names
@@ -84,8 +85,9 @@ def _candidates(folder: Path, stem: str) -> Iterator[tuple[Path, int | None]]:
         yield folder / named[0], index
 
 
-def _is_readable(entry: os.DirEntry[str]) -> bool:
-    return entry.is_file() or entry.name.lower().endswith(FOLDERS)
+def _name(entry: os.DirEntry[str]) -> str:
+    """Return the name, with a slash behind it where it is a folder that no reader takes for a file."""
+    return f"{entry.name}/" if entry.is_dir() and not entry.name.lower().endswith(FOLDERS) else entry.name
 
 
 def _wrong(folder: Path, stem: str, got: str) -> DataError:

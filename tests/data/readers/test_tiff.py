@@ -205,3 +205,24 @@ class TestSpacing:
     def test_a_turned_picture_swaps_rows_and_columns(self, tmp_path):
         tags = {"resolution": (200, 100), "resolutionunit": 3, "extratags": [(274, 3, 1, 6, True)]}
         assert self.spacing(tmp_path / "a.tif", **tags)[0] == pytest.approx((0.05, 0.1))
+
+
+class TestLies:
+    @pytest.mark.parametrize("tag", ["ImageWidth", "ImageLength"])
+    def test_fewer_tiles_than_the_size_needs(self, tmp_path, tag):
+        """A million missing tiles took minutes to find."""
+        tifffile.imwrite(tmp_path / "a.tif", noise((40, 40)), tile=(16, 16), compression="zlib")
+        with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as tiff:
+            tiff.pages[0].tags[tag].overwrite(4_000_000)
+        with pytest.raises(DataError, match="9 tiles or strips, of 750000"):
+            read_rgb(tmp_path / "a.tif")
+        with open_image(tmp_path / "a.tif") as image, pytest.raises(DataError, match="9 tiles or strips"):
+            image.read(Window(0, 0, 8, 8))
+
+    def test_a_tile_that_is_too_large_to_unpack(self, tmp_path):
+        tifffile.imwrite(tmp_path / "a.tif", noise((40, 40)), compression="zlib")
+        with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as tiff:
+            for tag in ("ImageWidth", "ImageLength", "RowsPerStrip"):
+                tiff.pages[0].tags[tag].overwrite(60_000)
+        with open_image(tmp_path / "a.tif") as image, pytest.raises(DataError, match="at most 178956970 pixels"):
+            image.read(Window(0, 0, 8, 8))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from scribbleseg.data.readers import pillow, tiff
+from scribbleseg.data.readers import arrays, dicom, nifti, pillow, tiff
 from scribbleseg.data.readers.image import Image
 from scribbleseg.reading import Reading
 
@@ -24,7 +24,29 @@ READERS: dict[str, Reader] = {
     ".webp": pillow.opened,
     ".tif": tiff.opened,
     ".tiff": tiff.opened,
+    ".nii": nifti.opened,
+    ".nii.gz": nifti.opened,
+    ".dcm": dicom.opened,
+    ".h5": arrays.opened_hdf5,
+    ".hdf5": arrays.opened_hdf5,
+    ".zarr": arrays.opened_zarr,
 }
 
-#: Suffixes of those that are folders.
+#: Suffixes of those that are folders. A folder of any other name can be a series of DICOM files.
 FOLDERS = (".zarr",)
+
+
+def reader_of(path: Path) -> Reader | None:
+    """Return the reader of a file or folder by its suffix, or None."""
+    name = path.name.lower()
+    for suffix, reader in READERS.items():
+        if name.endswith(suffix):
+            return reader
+    return dicom.opened if path.is_dir() else None
+
+
+def is_image(path: Path) -> bool:
+    """Say whether a file of a folder is an image by its name, or a folder is by what it holds."""
+    if path.is_dir():
+        return path.name.lower().endswith(FOLDERS) or next(path.glob("*.dcm"), None) is not None
+    return reader_of(path) is not None

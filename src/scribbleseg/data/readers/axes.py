@@ -77,7 +77,7 @@ def layout(path: Path, shape: Sequence[int], axes: str | None) -> Layout:
     do = "say what the axes are in dataset.yaml, as `axes: cyx` or `axes: zyx` (c channels, z slices)"
     if len(letters) != len(shape) or letters.count("y") != 1 or letters.count("x") != 1 or letters.count("c") > 1:
         raise DataError(path, "an array with axes y and x, and perhaps channels and slices", got, do)
-    if 0 in shape:
+    if min(shape) < 1:
         raise DataError(path, "at least one pixel", got, "export the picture again")
     if sum(n > 1 for letter, n in zip(letters, shape, strict=True) if letter not in "yxc") > 1:
         do = "save each time point or position as a file of its own"

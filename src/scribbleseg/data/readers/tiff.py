@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -47,7 +48,9 @@ def opened(path: Path, reading: Reading) -> Iterator[Image]:
         series = tiff.series[0] if _has_more_pages(tiff, page) else None
         shape, axes = (page.shape, page.axes) if series is None else (series.shape, series.axes)
         own = axes.lower().replace("s", "c")
-        found = layout(path, shape, reading.axes if reading.axes and len(reading.axes) == len(shape) else own)
+        found = layout(path, shape, reading.axes or own)
+        if [found.axes.index(a) for a in "yx"] != [own.index(a) for a in "yx"]:
+            raise DataError(path, f"the file's own order, {own}", f"axes {found.axes}", "mend `axes` in dataset.yaml")
         read = _page_reader(page) if series is None else _series_reader(path, series, found)
         white_is_zero = kind == "MINISWHITE"
 
@@ -103,8 +106,6 @@ def _series_reader(path: Path, series: Any, found: Layout) -> Callable[[int, Win
         parts = [_part(path, series[int(n)], rows, columns) for n in wanted.ravel()]
         return np.stack(parts).reshape(*wanted.shape, *parts[0].shape)
 
-    if set("yx") - set(found.axes[-inner:]):
-        raise DataError(path, "y and x inside a page", f"axes {found.axes}", "mend `axes` in dataset.yaml")
     return read
 
 
@@ -123,6 +124,9 @@ def page_window(page: Any, rows: slice, columns: slice) -> np.ndarray:
     size = (frame.imagelength, frame.imagewidth)
     bands = [slice(None)] * len(frame.shape)
     bands[frame.axes.index("Y")], bands[frame.axes.index("X")] = rows, columns
+    needed = math.prod(frame.chunked)
+    if not frame.is_contiguous and frame.jpegheader is None and len(page.dataoffsets) < needed:
+        raise ValueError(f"{len(page.dataoffsets)} tiles or strips, of {needed} for {size[1]} × {size[0]} pixels")
     if (rows.start, rows.stop, columns.start, columns.stop) == (0, size[0], 0, size[1]):
         return np.asarray(page.asarray())
     if page.is_memmappable:
