@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -138,8 +139,6 @@ class TestPieces:
         tifffile.imwrite(tmp_path / "a.tif", np.tile(slope, (2500, 1)), tile=(256, 256))
         asked = []
         with open_image(tmp_path / "a.tif") as image:
-            from dataclasses import replace
-
             image = replace(image, fetch=lambda n, w, fetch=image.fetch: asked.append(w) or fetch(n, w))
             values = sample(image, 0)
             np.testing.assert_array_equal(values, sample(image, 0))
@@ -152,6 +151,17 @@ class TestPieces:
         tifffile.imwrite(tmp_path / "a.tif", stack, photometric="minisblack")
         for n in range(5):
             assert (read(tmp_path / "a.tif", n, window={"percentiles": [0, 100]}) == np.float32(n / 4)).all()
+
+    def test_percentiles_of_a_stack_are_computed_once(self, tmp_path):
+        stack = np.random.default_rng(0).integers(0, 900, (9, 8, 9)).astype(np.uint16)
+        tifffile.imwrite(tmp_path / "a.tif", stack, photometric="minisblack")
+        reading, asked, ranges = Reading(window={"percentiles": [1, 99]}), [], {}
+        with open_image(tmp_path / "a.tif") as image:
+            spied = replace(image, fetch=lambda n, w: asked.append(n) or image.fetch(n, w))
+            each = [rgb_of(spied, reading, index=n, ranges=ranges) for n in range(9)]
+        assert len(asked) == 9 + 9
+        for n in range(9):
+            np.testing.assert_array_equal(each[n], read_rgb(tmp_path / "a.tif", reading, n))
 
 
 def test_readings_are_json_and_back():

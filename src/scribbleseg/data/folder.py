@@ -14,6 +14,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from scribbleseg.data.images import image_size, open_image, read_index, read_rgb
+from scribbleseg.data.intensity import Ranges
 from scribbleseg.data.listing import Listing, Source, slice_stem, split_slice
 from scribbleseg.data.readers import pillow, reader_of
 from scribbleseg.errors import ConfigError, DataError, nearest
@@ -85,6 +86,7 @@ class Dataset:
         walked: folder of the labels that a random walker made of the scribbles for a run, if one did.
         redraw: what becomes of scribbles once they are read, from labels and stem, if a run wants them changed.
         listing: finds the files of stems.
+        ranges: percentiles of the stacks that were read.
     """
 
     root: Path
@@ -92,6 +94,7 @@ class Dataset:
     walked: Path | None = None
     redraw: Callable[[np.ndarray, str], np.ndarray] | None = None
     listing: Listing = field(default_factory=Listing, compare=False, repr=False)
+    ranges: Ranges = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -148,7 +151,7 @@ class Dataset:
         """
         path, number = self.image_source(stem)
         reading = self.spec.reading
-        return read_rgb(path, otherwise if reading == PLAIN else reading, number)
+        return read_rgb(path, otherwise if reading == PLAIN else reading, number, self.ranges)
 
     def size(self, stem: str) -> tuple[int, int]:
         """Return (height, width) of an image from the file's header alone."""

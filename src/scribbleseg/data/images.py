@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import tifffile
 from PIL import Image as Pillow
 
 from scribbleseg.atomic import atomic_path
-from scribbleseg.data.intensity import rgb_of
+from scribbleseg.data.intensity import Ranges, rgb_of
 from scribbleseg.data.listing import find_image
 from scribbleseg.data.readers import READERS, Reader, pillow, reader_of
 from scribbleseg.data.readers.image import MAX_PIXELS, Image, Window, decoding
@@ -29,6 +30,7 @@ __all__ = [
     "read_index",
     "read_rgb",
     "write_png",
+    "write_tiff",
 ]
 
 #: Suffixes that are looked for, in this order, when only a stem is known.
@@ -74,7 +76,7 @@ def image_size(path: Path, reading: Reading = PLAIN) -> tuple[int, int]:
         return image.shape[:2]
 
 
-def read_rgb(path: Path, reading: Reading = PLAIN, index: int | None = None) -> np.ndarray:
+def read_rgb(path: Path, reading: Reading = PLAIN, index: int | None = None, ranges: Ranges | None = None) -> np.ndarray:
     """Read a picture as float32 (H, W, 3) in [0, 1]: grey becomes three equal channels, 16 bit keeps its depth.
 
     8-bit values are divided by 255, 16-bit by 65535, floats are taken as they are if already in [0, 1].
@@ -83,12 +85,13 @@ def read_rgb(path: Path, reading: Reading = PLAIN, index: int | None = None) -> 
         path: of the file.
         reading: which channels and values to take instead.
         index: of the slice, where the file is a stack.
+        ranges: see :func:`~scribbleseg.data.intensity.rgb_of`.
 
     Raises:
         DataError: missing, undecodable, or of a kind with no natural range.
     """
     with open_image(path, reading) as image:
-        return rgb_of(image, reading, index=index)
+        return rgb_of(image, reading, index=index, ranges=ranges)
 
 
 def read_index(path: Path, index: int | None = None, array: str | None = None) -> np.ndarray:
@@ -121,3 +124,9 @@ def write_png(path: Path, array: np.ndarray) -> None:
     """Write uint8 (H, W) or (H, W, 3) as PNG; the file appears whole or not at all."""
     with atomic_path(path) as temporary:
         Pillow.fromarray(array).save(temporary, format="PNG")
+
+
+def write_tiff(path: Path, array: np.ndarray) -> None:
+    """Write uint8 (H, W) as a tiled TIFF, packed without loss; the file appears whole or not at all."""
+    with atomic_path(path) as temporary:
+        tifffile.imwrite(temporary, array, tile=(512, 512), compression="zlib", photometric="minisblack")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from scribbleseg.data.readers.image import Image, Window
@@ -17,11 +19,28 @@ _SLICES, _GRID, _WINDOW_PX, _WHOLE = 16, 4, 512, 2**22
 ADVICE = "write `window: {percentiles: [1, 99]}` in dataset.yaml, or {low: …, high: …}; or rescale to 8 or 16 bit"
 
 
-def rgb_of(image: Image, reading: Reading, window: Window | None = None, index: int | None = None) -> np.ndarray:
+#: Ends of the windows of stacks, by path, time of change, channel and window.
+Ranges = dict[tuple[Path, int, int, ValueWindow], tuple[float, float]]
+
+
+def rgb_of(
+    image: Image,
+    reading: Reading,
+    window: Window | None = None,
+    index: int | None = None,
+    ranges: Ranges | None = None,
+) -> np.ndarray:
     """Return a picture, or a window of it, as float32 (h, w, 3) in [0, 1].
 
     Without a ``reading`` grey is repeated, RGB taken as it is and opacity dropped; 8-bit values are divided by 255,
     16-bit by 65535, floats are taken as they are if in [0, 1].
+
+    Args:
+        image: opened.
+        reading: which channels and values to take.
+        window: part of the picture.
+        index: of the slice, where the file is a stack.
+        ranges: gets the percentiles of stacks, so that they are computed once, not for each slice.
 
     Raises:
         DataError: undecodable, channels that are not there, or values with no natural range and no window.
@@ -38,12 +57,15 @@ def rgb_of(image: Image, reading: Reading, window: Window | None = None, index: 
             array = array[..., [c or 0 for c in inputs]]
         rgb = natural(array, image)
     else:
-        ranges = {(c, w): _range(image, c, w) for c, w in zip(inputs, windows, strict=True) if c is not None}
         values = image.read(window, index)
+        ranges = ranges if ranges is not None and image.num_slices > 1 else {}
         rgb = np.zeros((*values.shape[:2], 3), np.float32)
         for k, (channel, wanted) in enumerate(zip(inputs, windows, strict=True)):
             if channel is not None:
-                low, high = ranges[channel, wanted]
+                key = (image.path, image.path.stat().st_mtime_ns, channel, wanted)
+                if key not in ranges:
+                    ranges[key] = _range(image, channel, wanted)
+                low, high = ranges[key]
                 np.divide(values[..., channel] - np.float32(low), np.float32(max(high - low, 1e-30)), out=rgb[..., k])
         np.clip(rgb, 0, 1, out=rgb)
     if None in inputs:
