@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 from torch import nn
 
+from scribbleseg import predict
+from scribbleseg.data.images import Window, open_image, read_index
 from scribbleseg.errors import ConfigError, DataError
 from scribbleseg.models.folder import TrainedModel
 from scribbleseg.models.segmenter import Segmenter
@@ -123,3 +127,43 @@ def test_class_colours_differ_and_do_not_change_with_their_number() -> None:
     many = class_colours(40)
     assert len({tuple(c) for c in many.tolist()}) == 40
     assert (class_colours(5) == many[:5]).all()
+
+
+class BlurredNetwork(PixelNetwork):
+    """Classes that depend on the neighbourhood, so that windows differ where they overlap."""
+
+    def probabilities(self, image: torch.Tensor) -> torch.Tensor:
+        self.seen.append(tuple(image.shape))
+        return (30 * nn.functional.avg_pool2d(image, 9, 1, 4)).softmax(1)
+
+
+@pytest.mark.parametrize("size", [(100, 75), (31, 200), (129, 40), (64, 30)])
+def test_a_large_picture_is_predicted_in_bands_as_it_is_whole(tmp_path: Path, monkeypatch, size: tuple[int, int]) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", picture, photometric="rgb", tile=(16, 16))
+    whole = predict_mask(model(BlurredNetwork(), 32), picture)
+    monkeypatch.setattr(predict, "LARGE_PIXELS", 500)
+    asked: list[Window] = []
+    with open_image(tmp_path / "a.tif") as image:
+        spied = replace(image, fetch=lambda n, w: asked.append(w) or image.fetch(n, w))
+        bands = list(predict.predicted_bands(model(BlurredNetwork(), 32), spied, 0))
+    assert np.array_equal(np.concatenate([rows for _, _, rows in bands]), whole)
+    assert np.array_equal(np.concatenate([rgb for _, rgb, _ in bands]), picture / np.float32(255))
+    assert [top for top, _, _ in bands] == np.cumsum([0, *(len(rows) for _, _, rows in bands[:-1])]).tolist()
+    assert max(w.height for w in asked) <= 32
+
+
+@pytest.mark.parametrize("large", [500, 3000])
+def test_masks_of_large_pictures_are_whole_and_their_overlays_small(tmp_path: Path, monkeypatch, large: int) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (100, 75, 3)).astype(np.uint8)
+    (tmp_path / "images").mkdir()
+    tifffile.imwrite(tmp_path / "images" / "a.tif", picture, photometric="rgb")
+    trained = model(BlurredNetwork(), 32)
+    monkeypatch.setattr(predict, "load_model", lambda folder: trained)
+    monkeypatch.setattr(predict, "LARGE_PIXELS", large)
+    monkeypatch.setattr(predict, "MAX_PIXELS", 600)
+    (target,) = predict.predict_folder("model", tmp_path / "images", tmp_path / "out", device="cpu")
+    assert target == tmp_path / "out" / "a.tif"
+    assert np.array_equal(read_index(target), predict_mask(trained, picture))
+    with Image.open(tmp_path / "out" / "overlays" / "a.png") as overlay:
+        assert 0.3 * large < overlay.width * overlay.height <= 1.2 * large

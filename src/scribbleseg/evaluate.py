@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -14,11 +15,12 @@ import numpy as np
 from scribbleseg import metrics
 from scribbleseg.atomic import write_text
 from scribbleseg.data.folder import Dataset, open_dataset
-from scribbleseg.data.images import find_image, read_index
+from scribbleseg.data.images import read_index
 from scribbleseg.errors import DataError, ScribblesegError
 from scribbleseg.models.folder import CONFIG, PREPROCESSOR, WEIGHTS, find_model, load_model
 from scribbleseg.predict import pick_device, predict_mask
 from scribbleseg.provenance import provenance
+from scribbleseg.reading import PLAIN
 from scribbleseg.records import UNLABELLED, Scores
 
 #: Distance from a class border within which the border scores count, in pixels.
@@ -80,6 +82,7 @@ def score(
         border += metrics.confusion_matrix(inside, prediction, num_classes)
         per_image.append(
             {"stem": stem, "miou": metrics.mean_present(metrics.iou(counts)), "pixel_accuracy": metrics.pixel_accuracy(counts)}
+            | _spacing(dataset, stem)
         )
         volume = dataset.volume_of(stem)
         if volume is not None:
@@ -90,6 +93,14 @@ def score(
         {"volume": v} | dict(zip(dataset.names, metrics.dice(c).tolist(), strict=True)) for v, c in volumes.items()
     )
     return Scores(dataset.names, confusion, border, BORDER_PX, tuple(per_image), per_volume)
+
+
+def _spacing(dataset: Dataset, stem: str) -> dict[str, Any]:
+    """Return the spacing of an image's pixels where its file says it; masks can be compared without the image."""
+    with contextlib.suppress(DataError):
+        spacing = dataset.spacing_mm(stem)
+        return {"spacing_mm": list(spacing)} if spacing is not None else {}
+    return {}
 
 
 def _is_model(folder: Path) -> bool:
@@ -104,7 +115,7 @@ def _from_model(folder: Path, dataset: Dataset, device: str) -> Callable[[str], 
             folder, f"a model of the data set's classes: {', '.join(dataset.names)}", got, "use the data it was trained for"
         )
     model.segmenter.to(pick_device(device))
-    return lambda stem: predict_mask(model, dataset.rgb(stem))
+    return lambda stem: predict_mask(model, dataset.rgb(stem, model.reading))
 
 
 def _from_folder(folder: Path, dataset: Dataset) -> Callable[[str], np.ndarray]:
@@ -112,8 +123,8 @@ def _from_folder(folder: Path, dataset: Dataset) -> Callable[[str], np.ndarray]:
         raise DataError(folder, "a model folder, or a folder of masks", "no such folder", "check the path")
 
     def predict(stem: str) -> np.ndarray:
-        path = find_image(folder, stem)
-        labels = read_index(path)
+        path, number = dataset.listing.find(folder, stem)
+        labels = read_index(path, number)
         if labels.max(initial=0) >= len(dataset.names):
             got = f"id {labels.max()}"
             raise DataError(path, f"class ids below {len(dataset.names)}, every pixel decided", got, "export class ids")
@@ -177,14 +188,18 @@ def _without_nan(tree: Any) -> Any:
 def fingerprint(model_folder: Path | str, dataset: Dataset, split: str) -> str:
     """Return a hash of everything scores depend on: weights, configuration, class names, images and masks of the split."""
     folder = find_model(model_folder)
-    digest = hashlib.sha256(repr((dataset.spec.names, dataset.spec.unlabelled, dataset.spec.volume)).encode())
+    spec = dataset.spec
+    digest = hashlib.sha256(repr((spec.names, spec.unlabelled, spec.volume)).encode())
+    if spec.reading != PLAIN or spec.arrays:
+        digest.update(repr((spec.reading, sorted(spec.arrays.items()))).encode())
     paths = [folder / name for name in (WEIGHTS, CONFIG, PREPROCESSOR)]
     for stem in dataset.stems(split):
-        paths += [dataset.image_path(stem), find_image(dataset.root / str(dataset.spec.masks), stem)]
-    for path in paths:
-        if path.is_file():
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+        paths += [dataset.image_path(stem), dataset.listing.find(dataset.root / str(spec.masks), stem).path]
+    for path in dict.fromkeys(paths):  # slices share their file
+        for part in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if part.is_file():
+                with part.open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,7 +12,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from scribbleseg.data.folder import first_repeated, open_dataset
-from scribbleseg.data.images import IMAGE_SUFFIXES, read_rgb, write_png
+from scribbleseg.data.images import IMAGE_SUFFIXES, MAX_PIXELS, Image, Window, open_image, write_png, write_tiff
+from scribbleseg.data.intensity import Ranges, rgb_of
+from scribbleseg.data.listing import slice_stem
+from scribbleseg.data.readers import FOLDERS, is_image
+from scribbleseg.data.readers.image import stem_of
 from scribbleseg.errors import ConfigError, DataError
 from scribbleseg.models.folder import TrainedModel, load_model
 from scribbleseg.palette import blend
@@ -21,6 +26,9 @@ OVERLAP = 0.5
 
 #: Windows that go through the network together.
 WINDOW_BATCH = 4
+
+#: A picture of more pixels is read and predicted band by band.
+LARGE_PIXELS = 2**25
 
 
 def window_starts(length: int, window: int) -> list[int]:
@@ -101,7 +109,8 @@ def predict_folder(model_folder: Path | str, images: Path | str, out: Path | str
     """Predict every image of a folder (or one image), yielding each mask's path as it is done.
 
     ``out/STEM.png`` is the index mask at the image's size, ``out/overlays/STEM.png`` the picture with the classes in
-    colour. Files appear whole or not at all.
+    colour; of a stack ``STEM@007.png`` for each slice. Files appear whole or not at all. A picture of more than
+    ``LARGE_PIXELS`` gets an overlay of fewer pixels, and one of more than ``MAX_PIXELS`` its mask as tiled TIFF.
 
     Raises:
         DataError: no images, two of one stem, or ``out`` is the images' own folder.
@@ -112,12 +121,72 @@ def predict_folder(model_folder: Path | str, images: Path | str, out: Path | str
     images, out = Path(images), Path(out)
     _refuse_to_overwrite(out, images if images.is_dir() else images.parent)
     for path in list_images(images):
-        rgb = read_rgb(path)
-        mask = predict_mask(model, rgb)
-        target = out / f"{path.stem}.png"
-        write_png(out / "overlays" / f"{path.stem}.png", blend(rgb, mask))
+        with open_image(path, model.reading) as image:
+            ranges: Ranges = {}
+            for number in range(image.num_slices):
+                name = stem_of(path) if image.num_slices == 1 else slice_stem(stem_of(path), number)
+                yield _predict_picture(model, image, number, ranges, out, name)
+
+
+def _predict_picture(model: TrainedModel, image: Image, number: int, ranges: Ranges, out: Path, name: str) -> Path:
+    height, width, _ = image.shape
+    mask = np.empty((height, width), np.uint8)
+    step = math.ceil(math.sqrt(height * width / LARGE_PIXELS))  # of a large picture the overlay is a small one
+    shown = []
+    for top, rgb, rows in predicted_bands(model, image, number, ranges):
+        mask[top : top + len(rows)] = rows
+        shown.append(blend(rgb[-top % step :: step, ::step], rows[-top % step :: step, ::step]))
+    write_png(out / "overlays" / f"{name}.png", np.concatenate(shown))
+    if height * width <= MAX_PIXELS:
+        target = out / f"{name}.png"
         write_png(target, mask)
-        yield target
+    else:  # programs refuse to open a PNG of this size
+        target = out / f"{name}.tif"
+        write_tiff(target, mask)
+    return target
+
+
+def predicted_bands(
+    model: TrainedModel, image: Image, number: int, ranges: Ranges | None = None
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Yield the first row, the colours and the classes of one band of a picture after the other.
+
+    A picture of up to ``LARGE_PIXELS`` is one band. A larger one is read and predicted in rows of windows, the same
+    windows that :func:`probabilities` lays over it; so a pixel's class does not depend on it.
+
+    Cost: memory for the windows' height times the picture's width, besides what its format reads at once.
+    """
+    height, width, _ = image.shape
+    if height * width <= LARGE_PIXELS or model.longest_px:
+        rgb = rgb_of(image, model.reading, index=number, ranges=ranges)
+        yield 0, rgb, predict_mask(model, rgb)
+        return
+    tops, lefts = window_starts(height, model.window_px), window_starts(width, model.window_px)
+    high = min(height, model.window_px)
+    total = torch.zeros(len(model.names), high, width)
+    for top, following in zip(tops, [*tops[1:], height], strict=True):
+        rgb = rgb_of(image, model.reading, Window(top, 0, high, width), number, ranges)
+        total += _band(model, rgb, lefts)
+        done = following - top
+        yield top, rgb[:done], total[:, :done].argmax(0).to(torch.uint8).numpy()
+        total = F.pad(total[:, done:], (0, 0, 0, done))
+
+
+@torch.inference_mode()
+def _band(model: TrainedModel, rgb: np.ndarray, lefts: list[int]) -> Tensor:
+    """Return the weighted sum of the windows' probabilities over one row of windows, (C, h, W)."""
+    device = model.segmenter.mean.device
+    high, width = rgb.shape[:2]
+    wide = min(model.window_px, width)
+    weight = torch.outer(_hill(high), _hill(wide))
+    total = torch.zeros(len(model.names), high, width)
+    for first in range(0, len(lefts), WINDOW_BATCH):
+        group = lefts[first : first + WINDOW_BATCH]
+        windows = np.stack([rgb[:, x : x + wide].transpose(2, 0, 1) for x in group])
+        probs = model.segmenter.probabilities(torch.from_numpy(windows).to(device)).float().cpu()
+        for x, part in zip(group, probs, strict=True):
+            total[:, :, x : x + wide] += part * weight
+    return total
 
 
 def _refuse_to_overwrite(out: Path, images: Path) -> None:
@@ -138,17 +207,13 @@ def list_images(place: Path) -> list[Path]:
     Raises:
         DataError: nothing there, or two images of one stem.
     """
-    if place.is_file():
+    if place.is_file() or place.name.lower().endswith(FOLDERS):
         return [place]
-    found = (
-        sorted(p for p in place.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file() and p.name[0] != ".")
-        if place.is_dir()
-        else []
-    )
+    found = sorted(p for p in place.iterdir() if p.name[0] != "." and is_image(p)) if place.is_dir() else []
     if not found:
         got = "no such folder" if not place.is_dir() else "none"
         raise DataError(place, f"images ({', '.join(IMAGE_SUFFIXES)})", got, "check the path")
-    twice = first_repeated(p.stem for p in found)
+    twice = first_repeated(stem_of(p) for p in found)
     if twice is not None:
         raise DataError(place, "one image a stem", f"two named '{twice}'", "rename one: masks are named after the stem")
     return found

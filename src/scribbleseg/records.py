@@ -129,7 +129,7 @@ class Scores:
         names: class names by id.
         confusion: pixel counts, row = truth, column = prediction, pooled over the images.
         border_confusion: the same over pixels within ``border_px`` of a class border.
-        per_image: one dict an image: stem, miou, pixel_accuracy.
+        per_image: one dict an image: stem, miou, pixel_accuracy; ``spacing_mm`` (rows, columns) where the file says it.
         per_volume: one dict a volume: volume, then a Dice value per class name; empty without ``volume``.
     """
 

@@ -300,7 +300,7 @@ def _cases(runs: Sequence[Run], dataset: Dataset, stems: Sequence[str], device: 
     for run in runs:
         model = load_model(run.folder)
         model.segmenter.to(pick_device(device))
-        predictions.append({stem: predict_mask(model, dataset.rgb(stem)) for stem in stems})
+        predictions.append({stem: predict_mask(model, dataset.rgb(stem, model.reading)) for stem in stems})
     scores = [{image["stem"]: image["miou"] for image in run.scores["per_image"]} for run in runs]
     return [
         case_tiles(dataset, stem, [(r.title, p[stem], s[stem]) for r, p, s in zip(runs, predictions, scores, strict=True)])

@@ -22,7 +22,6 @@ from PIL import Image
 from scipy import ndimage
 
 from scribbleseg.data.folder import Dataset
-from scribbleseg.data.images import find_image
 from scribbleseg.errors import DataError
 from scribbleseg.palette import class_colours
 from scribbleseg.records import UNLABELLED
@@ -222,7 +221,7 @@ def _tile(dataset: Dataset, stem: str, caption: str, labels: np.ndarray, *, stro
 def _scribbles(dataset: Dataset, stem: str, size: tuple[int, int]) -> np.ndarray | None:
     """Return the strokes, or None where the image has no file of them."""
     try:
-        find_image(dataset.root / dataset.spec.scribbles, stem)
+        dataset.listing.find(dataset.root / dataset.spec.scribbles, stem)
     except DataError:
         return None
     return dataset.labels(stem, "scribbles", size)

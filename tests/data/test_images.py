@@ -10,7 +10,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from scribbleseg.data.images import MAX_PIXELS, find_image, image_size, read_index, read_rgb, upright, write_png
+from scribbleseg.data.images import IMAGE_SUFFIXES, MAX_PIXELS, find_image, image_size, read_index, read_rgb, write_png
+from scribbleseg.data.readers.tiff import upright
 from scribbleseg.errors import DataError, StorageError
 
 
@@ -349,3 +350,24 @@ class TestTiffAndJpeg:
         Image.fromarray(np.zeros((8, 9), np.uint8)).save(tmp_path / "a.jpg")
         with pytest.raises(DataError, match="JPEG, which invents new ones"):
             read_index(tmp_path / "a.jpg")
+
+
+def test_every_format_is_documented():
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "images.md").read_text(encoding="utf-8")
+    for suffix in IMAGE_SUFFIXES:
+        assert f"`{suffix}`" in page
+    assert f"{MAX_PIXELS:,}" in page
+
+
+def test_webp(tmp_path):
+    picture = gradient(np.uint8, 3, (20, 30))
+    Image.fromarray(picture).save(tmp_path / "a.webp", lossless=True)
+    np.testing.assert_array_equal(read_rgb(tmp_path / "a.webp"), picture.astype(np.float32) / 255)
+    assert find_image(tmp_path, "a") == tmp_path / "a.webp"
+
+
+def test_a_format_nobody_knows_is_named(tmp_path):
+    (tmp_path / "a.gif").touch()
+    for read in (read_rgb, read_index, image_size):
+        with pytest.raises(DataError, match=r"a file ending in \.png(.|\n)*'a\.gif'"):
+            read(tmp_path / "a.gif")

@@ -5,21 +5,25 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from scribbleseg.data.images import find_image, image_size, images_named, read_index, read_rgb
+from scribbleseg.data.images import image_size, open_image, read_index, read_rgb
+from scribbleseg.data.intensity import Ranges
+from scribbleseg.data.listing import Listing, Source, slice_stem, split_slice
+from scribbleseg.data.readers import pillow, reader_of
 from scribbleseg.data.vector import rasterise, read_strokes
 from scribbleseg.errors import ConfigError, DataError, nearest
+from scribbleseg.reading import PLAIN, ImageValues, Reading
 from scribbleseg.records import UNLABELLED
 
 
-class DatasetSpec(BaseModel):
+class DatasetSpec(ImageValues):
     """The contents of ``dataset.yaml``.
 
     Attributes:
@@ -30,9 +34,9 @@ class DatasetSpec(BaseModel):
         unlabelled: the value in the label files that means "not annotated"; becomes 255 on reading.
         splits: files with one stem a line.
         volume: pattern whose first group names the volume that a slice belongs to.
+        channels, window, axes: what the images' values mean, see :class:`~scribbleseg.reading.ImageValues`.
+        arrays: names of the arrays in HDF5 and zarr files that hold several, by what they are.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     names: dict[Annotated[int, Field(ge=0, lt=UNLABELLED)], str]
@@ -43,6 +47,12 @@ class DatasetSpec(BaseModel):
     unlabelled: Annotated[int, Field(ge=0, le=255)] = UNLABELLED
     splits: dict[str, str]
     volume: str | None = None
+    arrays: dict[Literal["images", "scribbles", "masks"], str] = Field(default_factory=dict)
+
+    @property
+    def reading(self) -> Reading:
+        """How the images are read."""
+        return Reading(channels=self.channels, window=self.window, axes=self.axes, array=self.arrays.get("images"))
 
     @field_validator("names")
     @classmethod
@@ -79,6 +89,8 @@ class Dataset:
         width_px: of the brushes with which ``strokes`` are drawn again instead of reading ``scribbles``, if a run wants it.
         walked: folder of the labels that a random walker made of the scribbles for a run, if one did.
         redraw: what becomes of scribbles once they are read, from labels and stem, if a run wants them changed.
+        listing: finds the files of stems.
+        ranges: percentiles of the stacks that were read.
     """
 
     root: Path
@@ -86,6 +98,8 @@ class Dataset:
     width_px: float | None = None
     walked: Path | None = None
     redraw: Callable[[np.ndarray, str], np.ndarray] | None = None
+    listing: Listing = field(default_factory=Listing, compare=False, repr=False)
+    ranges: Ranges = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -93,7 +107,7 @@ class Dataset:
         return tuple(self.spec.names[k] for k in sorted(self.spec.names))
 
     def stems(self, split: str) -> tuple[str, ...]:
-        """Return the stems of a split.
+        """Return the stems of a split; a line ``STACK@*`` stands for every slice of a stack.
 
         Raises:
             DataError: unknown split, missing or empty list, or a name that leaves the folder.
@@ -111,18 +125,50 @@ class Dataset:
             raise DataError(
                 path, "stems inside the image folder, at least one", "an empty list or a path outside", "mend the list"
             )
+        stems = tuple(slice_ for stem in stems for slice_ in self._slices(stem))
         twice = first_repeated(stems)
         if twice is not None:
             raise DataError(path, "every stem once", f"'{twice}' twice", "take the second one out")
         return stems
 
+    def _slices(self, stem: str) -> tuple[str, ...]:
+        """Return the stems of all slices for ``STACK@*``, else the stem itself."""
+        stack = split_slice(stem)
+        if stack is None or stack[1] != "*":
+            return (stem,)
+        with open_image(self.image_path(stack[0]), self.spec.reading) as image:
+            return tuple(slice_stem(stack[0], number) for number in range(image.num_slices))
+
     def image_path(self, stem: str) -> Path:
         """Return the image file of a stem."""
-        return find_image(self.root / self.spec.images, stem)
+        return self.image_source(stem).path
 
-    def rgb(self, stem: str) -> np.ndarray:
-        """Read an image: float32 (H, W, 3) in [0, 1]."""
-        return read_rgb(self.image_path(stem))
+    def image_source(self, stem: str) -> Source:
+        """Return the image file of a stem, and which slice of it."""
+        return self.listing.find(self.root / self.spec.images, stem)
+
+    def rgb(self, stem: str, otherwise: Reading = PLAIN) -> np.ndarray:
+        """Read an image: float32 (H, W, 3) in [0, 1].
+
+        Args:
+            stem: of the image.
+            otherwise: how it is read if ``dataset.yaml`` says nothing about it: as the model's training data were.
+        """
+        path, number = self.image_source(stem)
+        reading = self.spec.reading
+        return read_rgb(path, otherwise if reading == PLAIN else reading, number, self.ranges)
+
+    def size(self, stem: str) -> tuple[int, int]:
+        """Return (height, width) of an image from the file's header alone."""
+        return image_size(self.image_path(stem), self.spec.reading)
+
+    def spacing_mm(self, stem: str) -> tuple[float, float] | None:
+        """Return the distances between the rows and the columns of an image, or None where the file does not say."""
+        path = self.image_path(stem)
+        if reader_of(path) is pillow.opened:  # its formats know dots per inch at most, and looking may decode all of it
+            return None
+        with open_image(path, self.spec.reading) as image:
+            return image.spacing_mm
 
     def has_masks(self) -> bool:
         """Say whether dense masks are at hand at all."""
@@ -162,7 +208,7 @@ class Dataset:
         """Return scribbles and their file: the label file, or the vector strokes where there is none or a width is wanted."""
         if self.spec.strokes is not None:
             path = self.root / self.spec.strokes / f"{stem}.json"
-            if self.width_px or (path.is_file() and not images_named(self.root / self.spec.scribbles, stem)):
+            if self.width_px or (path.is_file() and not self.listing.has(self.root / self.spec.scribbles, stem)):
                 strokes, size = read_strokes(path)
                 return rasterise(strokes, size, self.width_px), path
         return self._read(stem, "scribbles")
@@ -173,7 +219,7 @@ class Dataset:
         if folder is None:
             raise DataError(self.root / "dataset.yaml", "a `masks` folder", "none named", "name one, or use --labels scribbles")
         try:
-            path = find_image(self.root / folder, stem)
+            path, number = self.listing.find(self.root / folder, stem)
         except DataError:
             raise DataError(
                 self.root / folder / f"{stem}.png",
@@ -181,15 +227,16 @@ class Dataset:
                 "no such file",
                 "draw or export it, or take the stem off the split list",
             ) from None
-        labels = read_index(path)
+        labels = read_index(path, number, self.spec.arrays.get("masks" if kind == "masks" else "scribbles"))
         if self.spec.unlabelled != UNLABELLED:
             labels = np.where(labels == self.spec.unlabelled, UNLABELLED, labels).astype(np.uint8)
         return labels, path
 
     def volume_of(self, stem: str) -> str | None:
-        """Return the name of the volume a slice belongs to, or None where the data set has no volumes."""
+        """Return the name of the volume a slice belongs to, its stack if ``volume`` does not say, or None."""
         if self.spec.volume is None:
-            return None
+            stack = split_slice(stem)
+            return stack[0] if stack else None
         match = re.match(self.spec.volume, stem)
         return match.group(1) if match else None
 
@@ -234,7 +281,7 @@ def check_training_labels(dataset: Dataset, stems: Sequence[str], kind: str) -> 
     """
     counts = np.zeros(256, dtype=np.int64)
     for stem in stems:
-        labels = dataset.labels(stem, kind, image_size(dataset.image_path(stem)))
+        labels = dataset.labels(stem, kind, dataset.size(stem))
         counts += np.bincount(labels.ravel(), minlength=256)
     per_class = counts[: len(dataset.names)]
     present = [dataset.names[c] for c in np.flatnonzero(per_class)]

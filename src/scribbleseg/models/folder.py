@@ -15,6 +15,7 @@ from scribbleseg.config import DataConfig, ModelConfig
 from scribbleseg.errors import ModelError, ScribblesegError
 from scribbleseg.models.backbone import build_backbone
 from scribbleseg.models.segmenter import IMAGE_MEAN, IMAGE_STD, Segmenter
+from scribbleseg.reading import PLAIN, Reading
 
 WEIGHTS, CONFIG, PREPROCESSOR = "model.safetensors", "config.json", "preprocessor_config.json"
 
@@ -28,12 +29,14 @@ class TrainedModel:
         names: class names by id.
         window_px: side of the sliding window at prediction.
         longest_px: length the longer side of an image is brought to before; 0 for its own.
+        reading: how image files are read for it.
     """
 
     segmenter: Segmenter
     names: tuple[str, ...]
     window_px: int
     longest_px: int = 0
+    reading: Reading = PLAIN
 
 
 def save_model(folder: Path, model: TrainedModel) -> None:
@@ -56,6 +59,7 @@ def save_model(folder: Path, model: TrainedModel) -> None:
         "do_resize": model.longest_px > 0,
         "window_px": model.window_px,
         "longest_px": model.longest_px,
+        "reading": model.reading.model_dump(mode="json", exclude_none=True),
     }
     write_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")
     write_text(folder / PREPROCESSOR, json.dumps(preprocessor, indent=2) + "\n")
@@ -87,6 +91,7 @@ def load_model(folder: Path | str) -> TrainedModel:
             raise ValueError("the backbone is a name, not its settings")
         names = tuple(str(config["id2label"][str(k)]) for k in range(len(config["id2label"])))
         sizes = DataConfig(window_px=preprocessor["window_px"], longest_px=preprocessor["longest_px"])
+        reading = Reading.model_validate(preprocessor.get("reading", {}))  # models of before have none
         if not sizes.window_px:
             raise ValueError("window_px is 0")
         backbone = build_backbone(settings.backbone, pretrained=False)
@@ -99,7 +104,7 @@ def load_model(folder: Path | str) -> TrainedModel:
         raise ModelError(
             folder, "weights and configuration of one scribbleseg model", what, "copy the whole folder again"
         ) from None
-    return TrainedModel(segmenter.eval(), names, sizes.window_px, sizes.longest_px)
+    return TrainedModel(segmenter.eval(), names, sizes.window_px, sizes.longest_px, reading)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from torch.utils.data import DataLoader, Dataset as TorchDataset
 from scribbleseg.atomic import CANNOT_WRITE, storage_error, write_text
 from scribbleseg.config import RunConfig, dump_config, load_config
 from scribbleseg.data.folder import Dataset, check_training_labels, open_dataset
-from scribbleseg.data.images import image_size
 from scribbleseg.data.loader import evenly, training_loader, training_stems
 from scribbleseg.data.random_walker import require_walker, with_random_walker
 from scribbleseg.data.strokes import with_strokes
@@ -103,11 +103,11 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = False) -> Path:
         if "PytorchStreamWriter" in str(error) or "No space left" in str(error):
             raise StorageError(last, "a disk with room", str(error).splitlines()[0], "free some space, then --resume") from None
         raise
-    save_model(out / "model", module.trained_model())
+    save_model(out / "model", replace(module.trained_model(), reading=dataset.spec.reading))
     best = out / "checkpoints" / "best.ckpt"
     if best.is_file():
         module.load_state_dict(read_checkpoint(best)["state_dict"])
-        save_model(out / "best", module.trained_model())
+        save_model(out / "best", replace(module.trained_model(), reading=dataset.spec.reading))
     return out / "model"
 
 
@@ -146,7 +146,7 @@ def _validation_loader(dataset: Dataset, config: RunConfig) -> DataLoader[Any] |
         return None
     stems = evenly(dataset.stems(split), config.training.val_images)
     for stem in stems:
-        dataset.labels(stem, "masks", image_size(dataset.image_path(stem)))
+        dataset.labels(stem, "masks", dataset.size(stem))
     return DataLoader(_ValidationItems(dataset, stems), batch_size=None, collate_fn=_as_is)
 
 

@@ -1,0 +1,67 @@
+"""PNG, JPEG and WebP through Pillow. Such a file is always decoded whole."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image as Pillow, ImageOps
+
+from scribbleseg.data.readers.image import Image, TooLargeError
+from scribbleseg.errors import DataError
+from scribbleseg.reading import Reading
+
+#: What one channel is stored as; all other modes become RGB.
+_GREY = {"L": np.uint8, "I": np.int32, "F": np.float32}
+
+
+@contextlib.contextmanager
+def opened(path: Path, reading: Reading) -> Iterator[Image]:
+    """Open a picture, upright as its EXIF orientation says; opacity is dropped."""
+    with _file(path) as picture:
+        mode = picture.mode
+        dtype = np.dtype(np.uint16 if mode.startswith("I;16") else _GREY.get(mode, np.uint8))
+        channels = 1 if mode in _GREY or mode.startswith("I;16") else 3
+        decoded = cache(lambda: _decoded(picture))
+        yield Image(path, (*_size(picture), channels), dtype, lambda index, window: decoded()[window.place])
+
+
+@contextlib.contextmanager
+def _file(path: Path) -> Iterator[Pillow.Image]:
+    try:
+        with Pillow.open(path) as picture:
+            yield picture
+    except Pillow.DecompressionBombError:
+        raise TooLargeError from None
+
+
+def _size(picture: Pillow.Image) -> tuple[int, int]:
+    """Return (height, width) once upright."""
+    turned = int(picture.getexif().get(ExifTags.Base.Orientation, 1)) in (5, 6, 7, 8)
+    return (picture.width, picture.height) if turned else (picture.height, picture.width)
+
+
+def _decoded(picture: Pillow.Image) -> np.ndarray:
+    turned = ImageOps.exif_transpose(picture)
+    if turned.mode in ("P", "PA", "LA"):
+        turned = turned.convert("RGBA")
+    if turned.mode not in ("L", "RGB", "I", "F") and not turned.mode.startswith("I;16"):
+        turned = turned.convert("RGB")
+    array = np.asarray(turned)
+    return array if array.ndim == 3 else array[..., None]
+
+
+def indices(path: Path) -> np.ndarray:
+    """Return class ids as stored, (H, W): the indices of a palette, not its colours.
+
+    Raises:
+        DataError: the file holds colours.
+    """
+    with _file(path) as picture:
+        if picture.mode not in ("L", "P", "I;16", "I", "1"):
+            ids = "one channel of class ids (grey or palette PNG)"
+            raise DataError(path, ids, f"a picture of mode {picture.mode}", "export label ids, not colours")
+        return np.asarray(picture)
