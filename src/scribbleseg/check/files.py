@@ -52,9 +52,7 @@ def _unusable(facts: Facts, kind: str) -> Iterator[Finding]:
         for stem in facts.lists[split].stems:
             record = facts.records[stem]
             fault = record.fault if kind == "images" else getattr(record, kind)
-            optional = (kind == "scribbles" and severity is not Severity.ERROR) or (
-                kind == "masks" and split in facts.training
-            )
+            optional = (kind == "scribbles" and severity is not Severity.ERROR) or (kind == "masks" and split in facts.training)
             no_image = kind != "images" and record.fault is not None and record.fault.kind in ("missing", "crash")
             if not isinstance(fault, Fault) or stem in skipped or no_image or (optional and fault.kind == "missing"):
                 continue

@@ -57,9 +57,7 @@ def lines_are_not_stems(facts: Facts) -> Iterator[Finding]:
             path = facts.dataset.spec.splits[split]
             what = f"the list of the split '{split}' has {count(len(lines), 'line')} that are no plain stems"
             do = "keep the file name without folder and suffix, one a line; docs/how-to/voc.md has a command for it"
-            yield Finding(
-                "lines_are_not_stems", severity_of(facts, split), what, do, tuple(Case(path, line) for line in lines)
-            )
+            yield Finding("lines_are_not_stems", severity_of(facts, split), what, do, tuple(Case(path, line) for line in lines))
 
 
 def names_outside(facts: Facts) -> Iterator[Finding]:
@@ -86,7 +84,7 @@ def no_training_split(facts: Facts) -> Iterator[Finding]:
     """No split is called train."""
     if "train" not in facts.lists:
         names = list(facts.lists)
-        what = f"no split is called 'train'; there is {some(names)}" if names else "there is no split"
+        what = f"no split is called 'train' (there is {some(names)})" if names else "there is no split"
         do = f"train with --data.train_split={facts.training[0]}" if names else "list images under `splits` in dataset.yaml"
         severity = Severity.WARNING if names else Severity.ERROR
         yield Finding("no_training_split", severity, what, do, (Case("dataset.yaml", "splits"),))

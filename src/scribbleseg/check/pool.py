@@ -1,6 +1,6 @@
 """Scanning by several processes: a bounded number of tasks ahead, records in the order of the stems, no image ever sent.
 
-A file that takes its process down (a decoder's crash, the system's out-of-memory killer) costs that file's record, not the scan.
+A file that takes its process down (a decoder crashes, memory runs out) costs that file's record, not the scan.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -32,7 +32,7 @@ def default_jobs() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def scan_all(dataset: Dataset, stems: Sequence[str], *, jobs: int, quick: bool) -> Iterator[Record]:
+def scan_all(dataset: Dataset, stems: Sequence[str], *, jobs: int, quick: bool) -> Generator[Record]:
     """Yield the record of every stem, in their order whatever the number of processes.
 
     Args:
@@ -52,9 +52,7 @@ def scan_all(dataset: Dataset, stems: Sequence[str], *, jobs: int, quick: bool) 
             yield _alone(dataset, record.stem, quick) if record.postponed else record
 
 
-def _in_order(
-    task: partial[list[Record]], chunks: deque[tuple[str, ...]], jobs: int
-) -> Iterator[list[Record]]:
+def _in_order(task: partial[list[Record]], chunks: deque[tuple[str, ...]], jobs: int) -> Iterator[list[Record]]:
     """Yield what the task returns for each chunk; what a dead process left is done again, the first chunk stem by stem."""
     waiting: deque[tuple[tuple[str, ...], Future[list[Record]]]] = deque()
     pool = _pool(jobs)

@@ -57,8 +57,8 @@ def check(data: Path | str, *, jobs: int | None = None, quick: bool = False, pro
     try:
         dataset = open_dataset(root)
     except DataError as error:
-        findings = (_unreadable(root, error),)
-        return Check(root.resolve().name, findings, judge(findings))
+        told = (_unreadable(root, error),)
+        return Check(root.resolve().name, told, judge(told))
     facts = look(dataset, jobs=jobs or default_jobs(), quick=quick, progress=progress)
     findings = find(facts)
     return Check(dataset.spec.name, findings, judge(findings), facts)
@@ -71,7 +71,7 @@ def look(dataset: Dataset, *, jobs: int, quick: bool, progress: bool) -> Facts:
     folders = list_folders(dataset)
     with contextlib.closing(scan_all(dataset, stems, jobs=jobs, quick=quick)) as scan:
         bar = tqdm(scan, desc="check", total=len(stems), unit=" images", leave=False, disable=None if progress else True)
-        records = {stem: record for stem, record in zip(stems, bar, strict=True)}
+        records = dict(zip(stems, bar, strict=True))
     return Facts(dataset, lists, folders, records, quick)
 
 

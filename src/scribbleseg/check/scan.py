@@ -145,7 +145,7 @@ def _bytes_digest(path: Path) -> bytes:
 def _seen(rgb: np.ndarray) -> tuple[bytes, bytes | None]:
     """Return the hash of the pixels, and the look: whether it gets brighter from each place of a grid to the next."""
     digest = hashlib.sha256(repr(rgb.shape).encode())
-    digest.update(np.ascontiguousarray(rgb))
+    digest.update(np.ascontiguousarray(rgb).data)
     green = Image.fromarray(np.ascontiguousarray(rgb[..., rgb.shape[-1] // 2], np.float32))
     grid = np.asarray(green.resize((LOOK_SIDE + 1, LOOK_SIDE), Image.Resampling.BOX))
     look = None if grid.std() < FLAT else np.packbits(grid[:, 1:] > grid[:, :-1]).tobytes()

@@ -1,4 +1,4 @@
-"""Rules about the strokes themselves: too few classes, classes that are rare, images that have none, strokes beside the mark."""
+"""Rules about the strokes themselves: too few classes, rare ones, images that have none, strokes beside the mark."""
 
 from __future__ import annotations
 
@@ -132,6 +132,8 @@ def strokes_against_masks(facts: Facts) -> Iterator[Finding]:
             )
             for r in wrong
         )
-        what = f"{count(len(wrong), 'image')} with more than {percent(WRONG)} of the strokes' pixels on another class of the mask"
+        what = (
+            f"{count(len(wrong), 'image')} with more than {percent(WRONG)} of the strokes' pixels on another class in the mask"
+        )
         do = "look at them (--html): draw again, or mend the mask; if it is all of them, compare how both number the classes"
         yield Finding("strokes_against_masks", Severity.WARNING, what, do, cases)

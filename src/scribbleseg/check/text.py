@@ -80,8 +80,7 @@ def classes_table(facts: Facts) -> tuple[list[str], list[list[str]]]:
     sums = {split: own for split, own in facts.tallies.items() if own.num_scribbles}
     head = ["class", *(f"{split}: {what}" for split in sums for what in ("share", "strokes", "images"))]
     rows = [
-        [f"{k} {name}", *(cell for own in sums.values() for cell in _class_cells(own, k))]
-        for k, name in enumerate(facts.names)
+        [f"{k} {name}", *(cell for own in sums.values() for cell in _class_cells(own, k))] for k, name in enumerate(facts.names)
     ]
     return head, rows if sums else []
 
@@ -98,10 +97,12 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     lines = [[top for top, _ in heads], [below for _, below in heads], *rows]
     lines = lines if any(top for top, _ in heads) else lines[1:]
     widths = [max(len(line[k]) for line in lines) for k in range(len(head))]
-    return [
-        "  ".join(cell.ljust(width) if k == 0 else cell.rjust(width) for k, (cell, width) in enumerate(zip(line, widths, strict=True))).rstrip()
-        for line in lines
-    ]
+
+    def written(line: Sequence[str]) -> str:
+        first, *others = zip(line, widths, strict=True)
+        return "  ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]).rstrip()
+
+    return [written(line) for line in lines]
 
 
 def tree(check: Check) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def two_values_for_unlabelled(facts: Facts) -> Iterator[Finding]:
     """255 beside another value that dataset.yaml calls unlabelled: both are read as not annotated."""
     values, unlabelled = values_in_use(facts), facts.dataset.spec.unlabelled
     if unlabelled != UNLABELLED and values[UNLABELLED]:
-        what = f"the scribbles hold {unlabelled}, which dataset.yaml calls unlabelled, and 255: both are read as 'not annotated'"
+        what = f"the scribbles hold {unlabelled}, which dataset.yaml calls unlabelled, and 255: both are read as such"
         if not values[unlabelled]:
             what = f"no scribble holds {unlabelled}, which dataset.yaml calls unlabelled, but 255, which always is"
         do = "make sure that 255 is no class, and correct `unlabelled` in dataset.yaml"

@@ -101,7 +101,8 @@ class Dataset:
         try:
             return tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
         except (OSError, UnicodeDecodeError) as error:
-            raise DataError(path, "a list of stems, one a line", str(error), "write the list") from None
+            got = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            raise DataError(path, "a list of stems, one a line", got, "write the list") from None
 
     def stems(self, split: str) -> tuple[str, ...]:
         """Return the stems of a split.

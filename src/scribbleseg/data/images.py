@@ -21,6 +21,9 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 #: Larger pictures than this are refused: a small file can claim an enormous size. (Pillow's own limit.)
 MAX_PIXELS = 178_956_970
 
+#: What stands in a PNG file that has an orientation: as EXIF, as ImageMagick's text, as XMP.
+_PNG_ORIENTATION = (b"eXIf", b"Raw profile type", b"adobe.xmp")
+
 
 def find_image(folder: Path, stem: str) -> Path:
     """Return the file in ``folder`` with this stem.
@@ -106,6 +109,18 @@ def upright(array: np.ndarray, orientation: int) -> np.ndarray:
     return array
 
 
+def _exif_orientation(picture: Image.Image) -> int:
+    return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
+
+
+def _surely_upright(picture: Image.Image, path: Path) -> bool:
+    """Say whether a PNG holds nothing that could tell of an orientation. Pillow decodes to look: it may stand last."""
+    if picture.format != "PNG":
+        return False
+    stored = path.read_bytes()
+    return not any(chunk in stored for chunk in _PNG_ORIENTATION)
+
+
 def image_size(path: Path) -> tuple[int, int]:
     """Return (height, width) as :func:`read_rgb` would give it, from the file's header alone.
 
@@ -121,7 +136,7 @@ def image_size(path: Path) -> tuple[int, int]:
         else:
             with Image.open(path) as picture:
                 size = (picture.height, picture.width)
-                orientation = int(picture.getexif().get(ExifTags.Base.Orientation, 1))
+                orientation = 1 if _surely_upright(picture, path) else _exif_orientation(picture)
     return (size[1], size[0]) if orientation in (5, 6, 7, 8) else size
 
 
