@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,10 +35,9 @@ def find_image(folder: Path, stem: str) -> Path:
     found: list[Path] = []
     for suffix in IMAGE_SUFFIXES:
         for written in (suffix, suffix.upper(), suffix.capitalize()):
-            path = folder / f"{stem}{written}"
-            with contextlib.suppress(OSError):  # a name too long for the disk is no file
-                if path.is_file() and not any(path.samefile(other) for other in found):
-                    found.append(path)
+            place = os.path.join(folder, stem + written)  # noqa: PTH118  (fifteen are looked for an image)
+            if os.path.isfile(place) and not any(os.path.samefile(place, other) for other in found):  # noqa: PTH113, PTH121
+                found.append(Path(place))
     if len(found) == 1:
         return found[0]
     got = "no such file" if not found else ", ".join(p.name for p in found)
