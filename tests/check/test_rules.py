@@ -257,7 +257,7 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str, Severity, tuple[str, ...]]] 
         lambda r: redraw(r, lambda a: np.where(a == 2, 9, a), only="image_000"),
         "unknown_ids",
         ERROR,
-        ("1 scribble file", "id 9", "scribbles/image_000.png", "`names`"),
+        ("1 scribble file", "id 9, which has no name", "scribbles/image_000.png", "`names`"),
     ),
     "WSL4MIS's value for not annotated": (
         lambda r: redraw(r, lambda a: np.where(a == 255, 4, a)),
@@ -436,9 +436,10 @@ def test_a_planted_fault_is_found_and_said(fault: str, root: Path) -> None:
     assert found.verdict.level is level[worst]
 
 
-def test_every_rule_has_a_planted_fault() -> None:
+def test_every_rule_has_a_planted_fault_and_a_line_in_the_docs() -> None:
     assert {rule for _, rule, _, _ in FAULTS.values()} == {rule.__name__ for rule in RULES}
-    assert all(rule.__doc__ for rule in RULES)
+    page = (Path(__file__).parents[2] / "docs/reference/check.md").read_text(encoding="utf-8")
+    assert [rule.__name__ for rule in RULES if f"`{rule.__name__}`" not in page] == []
 
 
 #: Faults that `train` begins with though the check calls them errors: the first ruins it, the second stops it later.

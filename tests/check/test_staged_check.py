@@ -155,13 +155,13 @@ def test_faults_of_single_files_are_found_where_they_were_planted(copy: Copy) ->
     assert stems_of(found, "images_without_background") == {train[11]}
     assert stems_of(found, "images_without_strokes") == {train[12]}
     assert stems_of(found, "identical_images") >= {"patient999_frame01_slice_00"}
-    assert stems_of(found, "alike_images") == {"patient998_frame01_slice_00"}
+    assert stems_of(found, "alike_images") >= {"patient998_frame01_slice_00"}
     assert stems_of(found, "stems_in_two_splits") == {val[0]}
     assert stems_of(found, "repeated_stems") == {train[0]}
     assert stems_of(found, "leftover_files") == {None}
-    shared = {case.where for finding in found.findings if finding.rule == "volumes_in_two_splits" for case in finding.cases}
-    assert volume in shared
-    assert stems_of(found, "people_in_two_splits") & {test[-1], f"{person}_frame99_slice_00"}
+    places = {(finding.rule, case.where) for finding in found.findings for case in finding.cases}
+    assert ("volumes_in_two_splits", volume) in places
+    assert ("people_in_two_splits", f"patient {int(person.removeprefix('patient'))}") in places
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,9 @@ def stems_in_two_splits(facts: Facts) -> Iterator[Finding]:
     """The same stem in two lists."""
     for one, other in pairs(facts):
         there = set(facts.lists[other].stems)
-        cases = tuple(Case(facts.place("images", s), f"{one} and {other}", s) for s in facts.lists[one].stems if s in there)
+        cases = tuple(
+            Case(facts.place("images", s), f"in both {one} and {other}", s) for s in facts.lists[one].stems if s in there
+        )
         if cases:
             what = f"{count(len(cases), 'image')} in both '{one}' and '{other}'"
             yield Finding("stems_in_two_splits", Severity.WARNING, what, f"take them off one of the lists: {_SCORES}", cases)

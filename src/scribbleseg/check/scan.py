@@ -107,7 +107,7 @@ def scan_one(dataset: Dataset, stem: str, *, quick: bool = False, most_pixels: i
         masks = _read(dataset, dataset.spec.masks, stem, size) if dataset.has_masks() else None
         unlabelled = dataset.spec.unlabelled
         drawn, truth = _contents(scribbles, unlabelled, strokes=True), _contents(masks, unlabelled, strokes=False)
-        known, wrong = _compare(scribbles, masks, unlabelled)
+        known, wrong = _compare(scribbles, masks, dataset)
     return Record(stem, size, digest, look, fault, drawn, truth, known, wrong)
 
 
@@ -209,12 +209,12 @@ def _as_read(labels: np.ndarray, unlabelled: int) -> np.ndarray:
     return labels if unlabelled == UNLABELLED else np.where(labels == unlabelled, np.uint8(UNLABELLED), labels)
 
 
-def _compare(scribbles: np.ndarray | Fault | None, masks: np.ndarray | Fault | None, unlabelled: int) -> tuple[int, int]:
+def _compare(scribbles: np.ndarray | Fault | None, masks: np.ndarray | Fault | None, dataset: Dataset) -> tuple[int, int]:
     """Return the number of stroke pixels whose class the mask knows, and of those where it says another."""
     if not isinstance(scribbles, np.ndarray) or not isinstance(masks, np.ndarray) or scribbles.shape != masks.shape:
         return 0, 0
-    drawn, truth = _as_read(scribbles, unlabelled), _as_read(masks, unlabelled)
-    known = (drawn != UNLABELLED) & (truth != UNLABELLED)
+    drawn, truth = (_as_read(labels, dataset.spec.unlabelled) for labels in (scribbles, masks))
+    known = (drawn < len(dataset.names)) & (truth < len(dataset.names))  # an id without a name is another fault
     return int(known.sum()), int((drawn != truth)[known].sum())
 
 

@@ -132,7 +132,7 @@ def unknown_ids(facts: Facts) -> Iterator[Finding]:
                     for value, number in labels.pixels:
                         pixels[value] += number
                     if strange:
-                        ids = "id " + some(str(v) for v, _ in strange)
+                        ids = f"id {some(str(v) for v, _ in strange)}, which has no name"
                         cases.append(Case(facts.place(kind, record.stem), ids, record.stem))
             if cases:
                 what = f"{count(len(cases), noun, plural)} with ids that are not in `names`"
