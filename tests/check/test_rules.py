@@ -527,6 +527,13 @@ def test_other_pictures_of_the_same_kind_are_not_called_alike(tmp_path: Path) ->
     assert not found_by(check(root, jobs=1), "alike_images")
 
 
+def test_a_comparison_that_is_left_out_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scribbleseg.check.leaks.MOST_PAIRS", 1)
+    FAULTS["near copy in another split"][0](root)
+    told = found_by(check(root, jobs=1), "alike_images")
+    assert [(finding.severity, "not looked for" in finding.what) for finding in told] == [(NOTE, True)] * 3
+
+
 def test_voc_folders_without_a_yaml_are_recognised(tmp_path: Path) -> None:
     for name in ("JPEGImages", "SegmentationClassAug", "scribbles_png", "ImageSets/Segmentation"):
         (tmp_path / "VOC2012" / name).mkdir(parents=True)

@@ -22,7 +22,9 @@ from scribbleseg.data.folder import Dataset, open_dataset
 from scribbleseg.data.strokes import strokes_of
 from tests.fake.datasets import make_dataset, write_image
 
-few = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+few = settings(
+    max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @pytest.fixture

@@ -88,6 +88,10 @@ def alike_images(facts: Facts) -> Iterator[Finding]:
     for one, other in pairs(facts):
         left, right = _looks(facts, one), _looks(facts, other)
         if len(left[0]) * len(right[0]) > MOST_PAIRS:
+            what = f"near copies between '{one}' and '{other}' were not looked for: there are too many images"
+            yield Finding(
+                "alike_images", Severity.NOTE, what, "check parts of the lists if it matters", (Case(one), Case(other))
+            )
             continue
         for row, column, bits in _near(left[1], right[1]):
             first, second = left[0][row], right[0][column]
