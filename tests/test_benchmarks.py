@@ -18,6 +18,7 @@ TRAINING = {
     "step": {"threads": 1, "rounds": 1, "seconds": 1e-4, "size": 64, "batch": 1, "quick": True},
     "loading": {"rounds": 1, "workers": 1, "size": 32, "batch": 2, "batches": 3, "quick": True},
     "start": {"rounds": 1},
+    "check_rate": {"few": 4, "many": 12, "size": 32},
 }
 #: A side of each op that runs everywhere.
 PORTABLE = {"windowed": "torch", "dense": "exact_torch", "tree": "torch"}
@@ -111,6 +112,9 @@ def test_what_is_measured_of_a_training_run(measured_run):
     elif name == "loading":
         assert result["per_core"][0] > 0
         assert 0 < result["waited"][0] <= result["waited"][2] <= 1
+    elif name == "check_rate":
+        assert [(row["images"], row["quick"]) for row in result["rows"]] == [(4, False), (4, True), (12, False), (12, True)]
+        assert all(row["rate"] > 0 and row["peak_mib"] > 0 and row["worker_mib"] > 0 for row in result["rows"])
     else:
         assert set(module.PROMISED) < set(result["seconds"])
         assert all(seconds[0] > 0 for seconds in result["seconds"].values())

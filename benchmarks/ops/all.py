@@ -1,6 +1,6 @@
 """All benchmarks of the ops and of a training run, and the page made from them.
 
-    python -m benchmarks.ops.all run [--peers-dir PEERS_DIR] [--threads 2] [--only windowed dense tree agree step loading start]
+    python -m benchmarks.ops.all run [--peers-dir PEERS_DIR] [--threads 2] [--only windowed dense …]
     python -m benchmarks.ops.all write
 
 ``run`` measures each in a process of its own and writes one JSON file each, of an op to benchmarks/results/ops/, of a training
@@ -28,8 +28,8 @@ OPS = {
 }
 AGREE = "agree"
 
-#: What is measured of a training run; each has a module of this name in benchmarks/.
-TRAINING = ("step", "loading", "start")
+#: What is measured of a training run and of what is done before it; each has a module of this name in benchmarks/.
+TRAINING = ("step", "loading", "start", "check_rate")
 
 EVERYTHING = (*OPS, AGREE, *TRAINING)
 
@@ -44,7 +44,12 @@ def run(arguments: argparse.Namespace) -> None:
     peers = ["--peers-dir", str(arguments.peers_dir.resolve())] if arguments.peers_dir else []
     threads = ["--threads", str(arguments.threads)]
     options = [*threads, "--rounds", str(arguments.rounds), "--seconds", str(arguments.seconds)]
-    others: dict[str, list[str]] = {"step": threads, "loading": [], "start": []}  # their rounds are few or many of their own
+    others: dict[str, list[str]] = {
+        "step": threads,
+        "loading": [],
+        "start": [],
+        "check_rate": [],
+    }  # their rounds are few or many of their own
     environment = os.environ | {"OMP_NUM_THREADS": str(arguments.threads), "MKL_NUM_THREADS": str(arguments.threads)}
     failed = []
     for name in arguments.only:

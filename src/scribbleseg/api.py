@@ -1,13 +1,15 @@
 """The same as the command line, for Python.
 
-from scribbleseg.api import evaluate, load_config, predict_folder, report, summary, train
+from scribbleseg.api import check, evaluate, load_config, predict_folder, report, summary, train
 
+print(check("leaves").verdict.text)
 train(load_config(overrides={"data": {"root": "leaves"}}), "runs/leaves")
 scores = summary(evaluate("runs/leaves", "leaves", split="test"))
 masks = list(predict_folder("runs/leaves", "photos", "masks"))
 report(["runs/leaves"], "report.html")
 """
 
+from scribbleseg.check.run import check
 from scribbleseg.config import RunConfig, load_config
 from scribbleseg.data.folder import Dataset, open_dataset
 from scribbleseg.evaluate import evaluate, summary
@@ -20,6 +22,7 @@ __all__ = [
     "Dataset",
     "RunConfig",
     "TrainedModel",
+    "check",
     "evaluate",
     "load_config",
     "load_model",

@@ -58,6 +58,35 @@ def train(
 
 
 @app.command()
+def check(
+    data: Annotated[Path, typer.Argument(help="Data set: a folder with a dataset.yaml.")],
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; all cores if not given.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Do not decode images, only their headers and all labels.")] = False,
+    json: Annotated[Path | None, typer.Option("--json", help="Write everything that was found to this file.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write a sheet with tables and pictures to this file.")] = None,
+) -> None:
+    """Say whether a data set can be trained on, and what to mend. Exit code 0: it can, warnings or not; 2: it cannot."""
+    from scribbleseg.check.run import check as run
+    from scribbleseg.check.text import told, write_json
+
+    try:
+        found = run(data, jobs=jobs, quick=quick, progress=True)
+        print(told(found))
+        if json is not None:
+            write_json(json, found)
+            print(f"\nfindings: {json}")
+        if html is not None:
+            from scribbleseg.check.sheet import write_sheet
+
+            print(f"\nsheet: {write_sheet(html, found)}")
+    except KeyboardInterrupt:
+        print("\nscribbleseg: stopped; nothing was changed.", file=sys.stderr)
+        raise typer.Exit(130) from None
+    if not found.usable:
+        raise typer.Exit(2)
+
+
+@app.command()
 def predict(
     model: ModelFolder,
     input: Annotated[Path, typer.Option("--input", help="Folder of images, or one image.")],

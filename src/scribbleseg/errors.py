@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, get_args
 
@@ -40,7 +41,15 @@ class ConfigError(ScribblesegError):
         if first["type"] == "extra_forbidden":
             known = _keys_at(model, first["loc"][:-1])
             return cls(f"{where}: {key}", "a known key", f"'{first['loc'][-1]}'", nearest(str(first["loc"][-1]), known))
-        return cls(f"{where}: {key}", first["msg"], repr(first["input"]), "correct the value")
+        return cls(f"{where}: {key}", first["msg"], _shortened(first["input"]), "correct the value")
+
+
+def _shortened(value: object) -> str:
+    """Return how a value is written, of a long or deep one its beginning: aliases in YAML can stand for billions of words."""
+    short = reprlib.Repr()
+    short.maxlevel, short.maxstring, short.maxother = 3, 200, 200
+    text = short.repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def _keys_at(model: type[BaseModel] | None, path: tuple[int | str, ...]) -> list[str]:

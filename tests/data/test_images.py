@@ -346,6 +346,24 @@ class TestTiffAndJpeg:
         for suffix in ("png", "tif"):
             assert image_size(tmp_path / f"a.{suffix}") == expected.shape[:2]
 
+    def test_an_orientation_at_the_end_of_a_png_counts_and_without_one_nothing_is_decoded(self, tmp_path, monkeypatch):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        path = tmp_path / "a.png"
+        Image.fromarray(np.zeros((8, 12), np.uint8)).save(path, exif=exif)
+        stored = path.read_bytes()
+        begin = stored.index(b"eXIf") - 4
+        end = begin + 12 + int.from_bytes(stored[begin : begin + 4], "big")
+        path.write_bytes(stored[:begin] + stored[end:-12] + stored[begin:end] + stored[-12:])
+        assert image_size(path) == read_rgb(path).shape[:2] == (12, 8)
+
+        def decode(*_):
+            raise AssertionError("decoded")
+
+        monkeypatch.setattr("PIL.ImageFile.ImageFile.load", decode)
+        Image.fromarray(np.zeros((8, 12), np.uint8)).save(tmp_path / "b.png")
+        assert image_size(tmp_path / "b.png") == (8, 12)
+
     def test_labels_in_jpeg_are_refused(self, tmp_path):
         Image.fromarray(np.zeros((8, 9), np.uint8)).save(tmp_path / "a.jpg")
         with pytest.raises(DataError, match="JPEG, which invents new ones"):

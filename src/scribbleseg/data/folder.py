@@ -106,11 +106,11 @@ class Dataset:
         """Class names in the order of their ids."""
         return tuple(self.spec.names[k] for k in sorted(self.spec.names))
 
-    def stems(self, split: str) -> tuple[str, ...]:
-        """Return the stems of a split; a line ``STACK@*`` stands for every slice of a stack.
+    def listed(self, split: str) -> tuple[str, ...]:
+        """Return the lines of a split's list as they stand, without empty ones.
 
         Raises:
-            DataError: unknown split, missing or empty list, or a name that leaves the folder.
+            DataError: unknown split, or a list that cannot be read.
         """
         if split not in self.spec.splits:
             raise DataError(
@@ -118,10 +118,19 @@ class Dataset:
             )
         path = self.root / self.spec.splits[split]
         try:
-            stems = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
+            return tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
         except (OSError, UnicodeDecodeError) as error:
-            raise DataError(path, "a list of stems, one a line", str(error), "write the list") from None
-        if not stems or any(".." in Path(s).parts or Path(s).is_absolute() for s in stems):
+            got = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            raise DataError(path, "a list of stems, one a line", got, "write the list") from None
+
+    def stems(self, split: str) -> tuple[str, ...]:
+        """Return the stems of a split; a line ``STACK@*`` stands for every slice of a stack.
+
+        Raises:
+            DataError: unknown split, missing or empty list, a name twice, or one that leaves the folder.
+        """
+        stems, path = self.listed(split), self.root / self.spec.splits[split]
+        if not stems or any(map(leaves_the_folder, stems)):
             raise DataError(
                 path, "stems inside the image folder, at least one", "an empty list or a path outside", "mend the list"
             )
@@ -241,6 +250,11 @@ class Dataset:
         return match.group(1) if match else None
 
 
+def leaves_the_folder(stem: str) -> bool:
+    """Say whether a stem points out of the folders it is looked for in."""
+    return ".." in Path(stem).parts or Path(stem).is_absolute()
+
+
 def first_repeated(names: Iterable[str]) -> str | None:
     """Return the first name that occurs twice, or None."""
     return next((name for name, number in Counter(names).items() if number > 1), None)
@@ -262,7 +276,7 @@ def open_dataset(root: Path | str) -> Dataset:
         raise DataError(
             root, "a folder with a dataset.yaml", got, "check the path; docs/reference/dataset.md shows the file"
         ) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise DataError(path, "a readable YAML file", str(error), "mend the file") from None
     except (ValidationError, re.error) as error:
         if isinstance(error, ValidationError):

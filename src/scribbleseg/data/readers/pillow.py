@@ -17,6 +17,9 @@ from scribbleseg.reading import Reading
 #: What one channel is stored as; all other modes become RGB.
 _GREY = {"L": np.uint8, "I": np.int32, "F": np.float32}
 
+#: What stands in a PNG file that has an orientation: as EXIF, as ImageMagick's text, as XMP.
+_PNG_ORIENTATION = (b"eXIf", b"Raw profile type", b"adobe.xmp")
+
 
 @contextlib.contextmanager
 def opened(path: Path, reading: Reading) -> Iterator[Image]:
@@ -26,7 +29,7 @@ def opened(path: Path, reading: Reading) -> Iterator[Image]:
         dtype = np.dtype(np.uint16 if mode.startswith("I;16") else _GREY.get(mode, np.uint8))
         channels = 1 if mode in _GREY or mode.startswith("I;16") else 3
         decoded = cache(lambda: _decoded(picture))
-        yield Image(path, (*_size(picture), channels), dtype, lambda index, window: decoded()[window.place])
+        yield Image(path, (*_size(picture, path), channels), dtype, lambda index, window: decoded()[window.place])
 
 
 @contextlib.contextmanager
@@ -38,10 +41,19 @@ def _file(path: Path) -> Iterator[Pillow.Image]:
         raise TooLargeError from None
 
 
-def _size(picture: Pillow.Image) -> tuple[int, int]:
+def _size(picture: Pillow.Image, path: Path) -> tuple[int, int]:
     """Return (height, width) once upright."""
-    turned = int(picture.getexif().get(ExifTags.Base.Orientation, 1)) in (5, 6, 7, 8)
+    upright = _surely_upright(picture, path)
+    turned = not upright and int(picture.getexif().get(ExifTags.Base.Orientation, 1)) in (5, 6, 7, 8)
     return (picture.width, picture.height) if turned else (picture.height, picture.width)
+
+
+def _surely_upright(picture: Pillow.Image, path: Path) -> bool:
+    """Say whether a PNG holds nothing that could tell of an orientation. Pillow decodes to look: it may stand last."""
+    if picture.format != "PNG":
+        return False
+    stored = path.read_bytes()
+    return not any(chunk in stored for chunk in _PNG_ORIENTATION)
 
 
 def _decoded(picture: Pillow.Image) -> np.ndarray:
