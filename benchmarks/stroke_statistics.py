@@ -137,7 +137,7 @@ def length_of(pixels: np.ndarray, shape: tuple[int, ...]) -> float:
 
 def run(data: Path, images: int, styles: Sequence[str], sets: Sequence[str] = tuple(SETS)) -> dict[str, Any]:
     """Measure people's strokes and every style's on the same masks."""
-    found: dict[str, Any] = {}
+    made, found = provenance(0), dict[str, Any]()
     for name in sets:
         dataset = open_dataset(data / name)
         split = next(iter(dataset.spec.splits))
@@ -152,7 +152,7 @@ def run(data: Path, images: int, styles: Sequence[str], sets: Sequence[str] = tu
             drawn = {s: simulate(masks[s], STYLES[style], generator_for(0, s, 3), width_px=width) for s in stems}
             found[name][style] = measure((rasterise(drawn[s], masks[s].shape), masks[s]) for s in stems)
             print(f"{name}: {style}, {off(found[name], style):.2f} × off", flush=True)
-    return {"provenance": provenance(0), "styles": list(styles), "sets": found}
+    return {"provenance": made, "styles": list(styles), "sets": found}
 
 
 def off(one_set: Mapping[str, Any], style: str) -> float:

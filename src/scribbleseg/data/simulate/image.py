@@ -21,7 +21,8 @@ def simulate(
         width_px: of the brush; a thinner one is taken where a region has no room for it.
         min_area: smaller regions (px) get no stroke.
 
-    Cost: a distance transform of each region's box; 20 to 60 ms for a 500 × 375 photograph with four regions.
+    Cost: for a 500 × 375 photograph with three regions 30 ms of one core (``points``) to 200 (``skeleton``); memory of some
+    ten times the box of the largest region in float64.
     """
     strokes = []
     for region in regions(mask, min_area):
