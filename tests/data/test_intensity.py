@@ -152,6 +152,13 @@ class TestPieces:
         for n in range(5):
             assert (read(tmp_path / "a.tif", n, window={"percentiles": [0, 100]}) == np.float32(n / 4)).all()
 
+    def test_a_small_picture_is_read_once(self, five):
+        reading, asked = Reading(channels=[0, 1, 4], window={"percentiles": [1, 99]}), []
+        with open_image(five) as image:
+            spied = replace(image, fetch=lambda n, w: asked.append(w) or image.fetch(n, w))
+            np.testing.assert_array_equal(rgb_of(spied, reading), read_rgb(five, reading))
+        assert len(asked) == 1
+
     def test_percentiles_of_a_stack_are_computed_once(self, tmp_path):
         stack = np.random.default_rng(0).integers(0, 900, (9, 8, 9)).astype(np.uint16)
         tifffile.imwrite(tmp_path / "a.tif", stack, photometric="minisblack")

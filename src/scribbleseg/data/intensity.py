@@ -59,12 +59,14 @@ def rgb_of(
     else:
         values = image.read(window, index)
         ranges = ranges if ranges is not None and image.num_slices > 1 else {}
+        changed = image.path.stat().st_mtime_ns
+        whole = values if window is None else None
         rgb = np.zeros((*values.shape[:2], 3), np.float32)
         for k, (channel, wanted) in enumerate(zip(inputs, windows, strict=True)):
             if channel is not None:
-                key = (image.path, image.path.stat().st_mtime_ns, channel, wanted)
+                key = (image.path, changed, channel, wanted)
                 if key not in ranges:
-                    ranges[key] = _range(image, channel, wanted)
+                    ranges[key] = _range(image, channel, wanted, whole)
                 low, high = ranges[key]
                 np.divide(values[..., channel] - np.float32(low), np.float32(max(high - low, 1e-30)), out=rgb[..., k])
         np.clip(rgb, 0, 1, out=rgb)
@@ -104,18 +106,23 @@ def natural(array: np.ndarray, image: Image) -> np.ndarray:
     raise DataError(image.path, "8 or 16 bit, or floats in [0, 1]", got, ADVICE)
 
 
-def _range(image: Image, channel: int, window: ValueWindow) -> tuple[float, float]:
+def _range(image: Image, channel: int, window: ValueWindow, whole: np.ndarray | None) -> tuple[float, float]:
     """Return the lowest and highest value that count, of all slices of the file."""
     if window.percentiles is None:
         assert window.low is not None
         assert window.high is not None
         return window.low, window.high
-    low, high = np.percentile(sample(image, channel), window.percentiles)
+    low, high = np.percentile(sample(image, channel, whole), window.percentiles)
     return float(low), float(high)
 
 
-def sample(image: Image, channel: int) -> np.ndarray:
+def sample(image: Image, channel: int, whole: np.ndarray | None = None) -> np.ndarray:
     """Return at most about ``SAMPLE`` values of a channel, evenly taken from the whole file; always the same.
+
+    Args:
+        image: opened.
+        channel: of the file.
+        whole: the picture's values if they have been read; of a stack and of a large picture they are not used.
 
     Cost: a picture of up to 4 million pixels is read whole, of a larger one 16 windows of 512 × 512, of a stack 16 slices.
     """
@@ -130,6 +137,7 @@ def sample(image: Image, channel: int) -> np.ndarray:
     values = []
     for number in slices:
         for window in windows:
-            part = image.read(window, int(number))[..., channel].ravel()
+            known = whole if len(slices) == 1 and window is None else None
+            part = (image.read(window, int(number)) if known is None else known)[..., channel].ravel()
             values.append(part[:: -(-len(part) // share)])
     return np.concatenate(values)
