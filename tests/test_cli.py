@@ -243,6 +243,29 @@ def test_ctrl_c_says_how_to_go_on(
     assert f"scribbleseg train --out {tmp_path / 'run'} --resume" in err
 
 
+def test_simulated_strokes_can_be_trained_on(cli: Any, dataset_root: Path, settings: Path, tmp_path: Path) -> None:
+    words = ["simulate", dataset_root, "--style", "straight", "--seed", 3, "--split", "train", "--split", "val", "--width", 2]
+    code, out, _ = cli(*words)
+    made = dataset_root / "simulated" / "straight-3"
+    assert code == 0
+    assert f"scribbleseg train --data {made}" in out
+    assert sorted(p.stem for p in (made / "strokes").iterdir()) == ["image_000", "image_001", "image_002"]
+    assert cli("train", "--data", made, "--config", settings, "--out", tmp_path / "run")[0] == 0
+    code, _, err = cli(*words, "--drop", 0.5)
+    assert code == 2
+    assert "--out" in err
+
+
+def test_an_interrupted_simulation_says_how_to_go_on(cli: Any, dataset_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*given: Any, **more: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("scribbleseg.data.simulate.run.simulate_dataset", stop)
+    code, _, err = cli("simulate", dataset_root)
+    assert code == 130
+    assert "go on" in err
+
+
 def test_print_config_shows_every_setting_and_is_read_back(cli: Any, settings: Path, tmp_path: Path) -> None:
     code, said, _ = cli("train", "--config", settings, "--print-config", "--seed=9", "--training.precision=32")
     assert code == 0
@@ -255,7 +278,7 @@ def test_print_config_shows_every_setting_and_is_read_back(cli: Any, settings: P
 
 def test_every_verb_has_help_and_the_list_is_complete() -> None:
     verbs = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
-    assert verbs == {"train", "predict", "evaluate", "report", "bench", "convert", "demo", "doctor"}
+    assert verbs == {"train", "predict", "evaluate", "report", "bench", "convert", "simulate", "demo", "doctor"}
     for command in app.registered_commands:
         assert command.callback is not None
         assert command.callback.__doc__

@@ -10,7 +10,7 @@ import pytest
 from scipy import ndimage
 
 from scribbleseg.data.folder import open_dataset
-from scribbleseg.data.simulate import simulate_scribbles
+from scribbleseg.data.simulate.hurried import simulate_scribbles
 from scribbleseg.data.synthetic import NAMES, make_dataset, make_image
 from scribbleseg.demo import demo
 from scribbleseg.errors import ConfigError

@@ -195,6 +195,36 @@ def convert(
 
 
 @app.command()
+def simulate(
+    data: Annotated[Path, typer.Argument(help="Data set with dense masks: a folder with a dataset.yaml.")],
+    style: Annotated[str, typer.Option(help="border, curve, geodesic, person, points, skeleton, straight, walk.")] = "geodesic",
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same strokes.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder to write; simulated/STYLE-SEED in the data set.")] = None,
+    split: Annotated[list[str] | None, typer.Option(help="Only this split's images; may be repeated.")] = None,
+    width: Annotated[float, typer.Option(help="Of the brush, in px.")] = 3.0,
+    min_area: Annotated[int, typer.Option(min=1, help="Regions of fewer px get no stroke.")] = 150,
+    length: Annotated[float, typer.Option(min=0, max=1, help="Share of each stroke that is kept; 0 leaves a dot.")] = 1.0,
+    drop: Annotated[float, typer.Option(min=0, max=1, help="Chance that a stroke is lost.")] = 0.0,
+    wrong: Annotated[float, typer.Option(min=0, max=1, help="Chance that a stroke has a wrong class.")] = 0.0,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes at work.")] = 1,
+) -> None:
+    """Draw strokes on a data set's images from its dense masks, in a folder that can be trained on."""
+    from scribbleseg.data.simulate.run import Simulation, simulate_dataset
+
+    wanted = Simulation(style, seed, width, min_area, length, drop, wrong)
+    try:
+        made = simulate_dataset(
+            data, wanted, out=out, splits=split or (), jobs=jobs, progress=lambda done, all_: _tell(f"\r{done}/{all_} images")
+        )
+    except KeyboardInterrupt:
+        print("\nscribbleseg: stopped. Run the same again to go on.", file=sys.stderr)
+        raise typer.Exit(130) from None
+    _tell("\n")
+    print(f"{style} strokes: {made}")
+    print(f"train on them: scribbleseg train --data {made}")
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="New folder for data, runs and report.")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="Of data, weights and order.")] = 0,

@@ -19,6 +19,7 @@ from scribbleseg.training.run import has_bf16
 OPTIONAL = {
     "tensorboard": ("tensorboard", "training curves in TensorBoard"),
     "walker": ("skimage", "labels from a random walker"),
+    "simulate": ("skimage", "every style of simulated strokes"),
 }
 
 #: Every op with backends.

@@ -15,8 +15,8 @@ from scribbleseg.config import RandomWalkerConfig
 from scribbleseg.data.folder import Dataset
 from scribbleseg.data.images import write_png
 from scribbleseg.data.loader import load_sample
+from scribbleseg.data.scikit_image import require
 from scribbleseg.data.transforms import resize_longest
-from scribbleseg.errors import ConfigError
 from scribbleseg.records import UNLABELLED
 
 
@@ -26,16 +26,13 @@ def require_walker() -> ModuleType:
     Raises:
         ConfigError: scikit-image is not installed.
     """
-    try:
-        import skimage.segmentation
-    except ImportError:
-        raise ConfigError(
-            "data.labels: random_walker",
-            "scikit-image, which computes these labels",
-            "not installed",
-            "pip install 'scribbleseg[walker]', or train on --labels scribbles",
-        ) from None
-    return skimage.segmentation
+    return require(
+        "segmentation",
+        where="data.labels: random_walker",
+        what="these labels",
+        extra="walker",
+        instead="train on --labels scribbles",
+    )
 
 
 def random_walker(rgb: np.ndarray, scribbles: np.ndarray, *, beta: float = 100.0, min_probability: float = 0.0) -> np.ndarray:

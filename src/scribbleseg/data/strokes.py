@@ -7,6 +7,7 @@ later stroke of another class cuts an earlier one in two, the pieces are two.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -17,7 +18,7 @@ from scipy.sparse.csgraph import connected_components, dijkstra
 from scribbleseg.config import DataConfig, StrokesConfig
 from scribbleseg.data.folder import Dataset
 from scribbleseg.errors import ConfigError
-from scribbleseg.records import UNLABELLED
+from scribbleseg.records import UNLABELLED, Stroke
 
 
 def with_strokes(dataset: Dataset, config: DataConfig) -> Dataset:
@@ -52,13 +53,14 @@ def redraw(labels: np.ndarray, stem: str, *, config: StrokesConfig, num_classes:
     """
     kept = shorten(labels, config.length) != UNLABELLED
     if config.drop:
-        kept &= drop(labels, config.drop, _generator(config.seed, stem, 1)) != UNLABELLED
+        kept &= drop(labels, config.drop, generator_for(config.seed, stem, 1)) != UNLABELLED
     if config.wrong:
-        labels = mislabel(labels, config.wrong, _generator(config.seed, stem, 2), num_classes)
+        labels = mislabel(labels, config.wrong, generator_for(config.seed, stem, 2), num_classes)
     return np.where(kept, labels, np.uint8(UNLABELLED))
 
 
-def _generator(seed: int, stem: str, purpose: int) -> np.random.Generator:
+def generator_for(seed: int, stem: str, purpose: int) -> np.random.Generator:
+    """Return random numbers that (seed, stem, purpose) decides: 1 which strokes are lost, 2 which are wrong, 3 simulation."""
     return np.random.default_rng(np.random.SeedSequence([seed, zlib.crc32(stem.encode()), purpose]))
 
 
@@ -71,7 +73,7 @@ def strokes_of(labels: np.ndarray) -> list[tuple[int, np.ndarray]]:
     Returns:
         The pixels are ascending indices into the flattened map.
     """
-    pixels, stroke, _ = _graph(labels)
+    pixels, stroke, _ = graph_of(labels)
     if not len(pixels):
         return []
     members = np.split(pixels[np.argsort(stroke, kind="stable")], np.cumsum(np.bincount(stroke))[:-1])
@@ -101,7 +103,7 @@ def shorten(labels: np.ndarray, share: float) -> np.ndarray:
     """
     if share >= 1 or (labels == UNLABELLED).all():
         return labels
-    pixels, stroke, graph = _graph(labels)
+    pixels, stroke, graph = graph_of(labels)
     size = np.bincount(stroke)
     first = np.cumsum(size) - size
 
@@ -131,7 +133,7 @@ def drop(labels: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarr
     data set would make an image depend on the others.
     """
     strokes = strokes_of(labels)
-    lost = rng.random(len(strokes)) < share
+    lost = _lost(len(strokes), share, rng)
     return _without(labels, *(pixels for (_, pixels), gone in zip(strokes, lost, strict=True) if gone))
 
 
@@ -141,13 +143,49 @@ def mislabel(labels: np.ndarray, share: float, rng: np.random.Generator, num_cla
     It is one of the other classes that are drawn there, each as likely; where none is, any other of ``num_classes``.
     """
     strokes = strokes_of(labels)
-    drawn = {class_id for class_id, _ in strokes}
     result = labels.copy()
-    for (class_id, pixels), (chance, choice) in zip(strokes, rng.random((len(strokes), 2)), strict=True):
-        others = sorted((drawn if len(drawn) > 1 else set(range(num_classes))) - {class_id})
-        if chance < share:
-            result.flat[pixels] = others[int(choice * len(others))]
+    for (_, pixels), told in zip(strokes, _mistaken([c for c, _ in strokes], share, rng, num_classes), strict=True):
+        result.flat[pixels] = told
     return result
+
+
+def redraw_strokes(strokes: Sequence[Stroke], stem: str, *, config: StrokesConfig, num_classes: int) -> list[Stroke]:
+    """Do to strokes that are known as lines what :func:`redraw` does to labels.
+
+    Here a stroke is what one movement of the hand drew, not what hangs together: crossing strokes are two, and each keeps the
+    middle of its own way, from L/2·(1 − share) to L/2·(1 + share). At a length of 0 a dot is left.
+    """
+    lost = _lost(len(strokes), config.drop, generator_for(config.seed, stem, 1))
+    told = _mistaken([s.label for s in strokes], config.wrong, generator_for(config.seed, stem, 2), num_classes)
+    return [
+        replace(stroke, label=label, points=middle_of(stroke.points, config.length))
+        for stroke, label, gone in zip(strokes, told, lost, strict=True)
+        if not gone
+    ]
+
+
+def middle_of(points: np.ndarray, share: float) -> np.ndarray:
+    """Return the middle part of a line, (N, 2), by its length."""
+    if share >= 1 or len(points) < 2:
+        return points
+    along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
+    ends = along[-1] / 2 * np.array([1 - share, 1 + share])
+    cut = np.stack([np.interp(ends, along, points[:, axis]) for axis in (0, 1)], axis=1)
+    between = points[(along > ends[0]) & (along < ends[1])]
+    return np.concatenate([cut[:1], between, cut[1:]]) if share > 0 else cut[:1]
+
+
+def _lost(number: int, share: float, rng: np.random.Generator) -> np.ndarray:
+    return rng.random(number) < share
+
+
+def _mistaken(classes: Sequence[int], share: float, rng: np.random.Generator, num_classes: int) -> list[int]:
+    """Return the classes that strokes get: see :func:`mislabel`."""
+    drawn, told = set(classes), []
+    for class_id, (chance, choice) in zip(classes, rng.random((len(classes), 2)), strict=True):
+        others = sorted((drawn if len(drawn) > 1 else set(range(num_classes))) - {class_id})
+        told.append(others[int(choice * len(others))] if chance < share else class_id)
+    return told
 
 
 def _without(labels: np.ndarray, *pixels: np.ndarray) -> np.ndarray:
@@ -157,7 +195,7 @@ def _without(labels: np.ndarray, *pixels: np.ndarray) -> np.ndarray:
     return result
 
 
-def _graph(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, csr_array]:
+def graph_of(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, csr_array]:
     """Return the labelled pixels, the stroke of each, and the lengths (px) of the steps to the neighbours in its stroke."""
     width = labels.shape[1]
     wide = width + 2

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from scribbleseg.atomic import write_text
 from scribbleseg.data.images import write_png
-from scribbleseg.data.simulate import simulate_scribbles
+from scribbleseg.data.simulate.hurried import simulate_scribbles
 
 NAMES = ("ground", "stripes", "checks", "spots")
 

@@ -73,10 +73,8 @@ def _runs(points: np.ndarray, width_px: float, size: tuple[int, int]) -> Iterato
         raise DataError("a stroke", f"a width from 0 to {FARTHEST_PX:g} px", f"{width_px:g}", "mend the stroke")
     if not len(points):
         return
-    a, b = (points, points) if len(points) == 1 else (points[:-1], points[1:])
-    turn = (a[:, 0] > b[:, 0]) | ((a[:, 0] == b[:, 0]) & (a[:, 1] > b[:, 1]))  # either direction gives the same numbers
-    a, b = np.where(turn[:, None], b, a).T, np.where(turn[:, None], a, b).T
-    reach2 = max(width_px * width_px / 4, 0.5)
+    a, b = _segments(points)
+    reach2 = _reach2(width_px)
     reach = np.sqrt(reach2)
     first = np.clip(np.ceil(np.minimum(a[1], b[1]) - reach - 0.5 - SLACK), 0, size[0]).astype(int)
     beyond = np.clip(np.floor(np.maximum(a[1], b[1]) + reach - 0.5 + SLACK) + 1, 0, size[0]).astype(int)
@@ -92,6 +90,28 @@ def _runs(points: np.ndarray, width_px: float, size: tuple[int, int]) -> Iterato
         drawn = start < stop
         yield from _merged(row[drawn] * size[1] + start[drawn], row[drawn] * size[1] + stop[drawn])
         at = end
+
+
+def _segments(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ends (2, M) of a line's segments, each from the left: either direction gives the same numbers."""
+    a, b = (points, points) if len(points) == 1 else (points[:-1], points[1:])
+    turn = (a[:, 0] > b[:, 0]) | ((a[:, 0] == b[:, 0]) & (a[:, 1] > b[:, 1]))
+    return np.where(turn[:, None], b, a).T, np.where(turn[:, None], a, b).T
+
+
+def _reach2(width_px: float) -> float:
+    return max(width_px * width_px / 4, 0.5)
+
+
+def touching(points: np.ndarray, width_px: float, centres: np.ndarray) -> np.ndarray:
+    """Say which of a stroke's segments (of its point, where there is one) have any of the pixels at ``centres`` (M, 2)."""
+    a, b = _segments(np.asarray(points, np.float64))
+    along = b - a
+    length2 = along[0] * along[0] + along[1] * along[1]
+    touched = np.zeros(len(length2), bool)
+    for x, y in centres:
+        touched |= _near(np.float64(x), np.float64(y), a, b, along, length2, _reach2(width_px))
+    return touched
 
 
 def _spans(row: np.ndarray, a: np.ndarray, b: np.ndarray, reach2: float, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -125,7 +145,13 @@ def _spans(row: np.ndarray, a: np.ndarray, b: np.ndarray, reach2: float, width: 
 
 
 def _near(
-    x: np.ndarray, y: np.ndarray, a: np.ndarray, b: np.ndarray, along: np.ndarray, length2: np.ndarray, reach2: float
+    x: np.ndarray | np.float64,
+    y: np.ndarray | np.float64,
+    a: np.ndarray,
+    b: np.ndarray,
+    along: np.ndarray,
+    length2: np.ndarray,
+    reach2: float,
 ) -> np.ndarray:
     """Say whether points are at most √reach2 from their segments. No division: exact where the coordinates are short."""
     ax, ay, bx, by = x - a[0], y - a[1], x - b[0], y - b[1]

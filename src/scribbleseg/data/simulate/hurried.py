@@ -1,4 +1,4 @@
-"""Scribbles simulated from dense masks."""
+"""One hurried stroke a region, as pixels: the scribbles of the demo, whose data must not change."""
 
 from __future__ import annotations
 
