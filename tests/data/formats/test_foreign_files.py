@@ -61,6 +61,17 @@ def test_coco_of_datumaro(drawn, images, tmp_path):
     np.testing.assert_array_equal(found["plant"], drawn)
 
 
+def test_a_long_coco_file_is_recognised_by_its_beginning(tmp_path):
+    images = [{"id": k, "width": 30, "height": 20, "file_name": f"{k}.jpg"} for k in range(5000)]
+    for place, key in enumerate(("images", "annotations")):
+        rows = {
+            "images": images,
+            "annotations": [{"id": k, "image_id": k, "segmentation": [[1, 2, 3, 4, 5, 6]]} for k in range(5000)],
+        }
+        (tmp_path / f"{place}.json").write_text(json.dumps({key: rows[key], **rows, "categories": []}))
+        assert recognise(tmp_path / f"{place}.json")[0] == "coco"
+
+
 def test_cvat_of_datumaro(drawn, images, tmp_path):
     """The line lies under the masks and three pixels wide; of the polygon nothing is seen."""
     found = converted(FILES / "datumaro-cvat.xml", tmp_path, "cvat", images=images)["plant"]

@@ -36,7 +36,11 @@ class Coco(Format):
         """See the base class."""
         file = _file(path)
         text = head(file, 1 << 16).lstrip("\ufeff \n\r\t") if file is not None else ""
-        keys = [key for key in ("images", "annotations", "categories", "licenses", "info") if f'"{key}"' in text]
+        keys = [
+            key
+            for key in ("images", "file_name", "annotations", "segmentation", "categories", "licenses")
+            if f'"{key}"' in text
+        ]
         known = file is not None and text.startswith("{") and len(keys) > 1
         return f"a COCO file with {', '.join(keys)}" if known else None
 
@@ -107,7 +111,7 @@ class Coco(Format):
 
         yield add
         categories = [{"id": k + 1, "name": name, "supercategory": ""} for k, name in enumerate(about.names)]
-        tree = {"images": images, "annotations": annotations, "categories": categories}
+        tree = {"categories": categories, "images": images, "annotations": annotations}
         (out / "annotations.json").write_text(json.dumps(tree, ensure_ascii=False), encoding="utf-8")
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from scribbleseg.atomic import write_text
 from scribbleseg.data.formats.canvas import Canvas
 from scribbleseg.data.formats.contents import About, Add, Annotated, Format, Options, Source, become, each, in_order
+from scribbleseg.data.formats.index_png import listed_names
 from scribbleseg.data.formats.pictures import near, needed, write_picture
 from scribbleseg.data.formats.safety import as_points, files_in, head, library, load_json, reading, safe_stem
 from scribbleseg.data.images import image_size
@@ -28,7 +29,7 @@ class QuPath(Format):
     title = "QuPath GeoJSON"
     unlabelled = "where no annotation is; classes whose name ends in * (`Ignore*`) are left out"
     holds = "STEM.geojson: polygons with holes, lines and points (`--width`); needs the pictures for their size"
-    writes = "STEM.geojson, images/"
+    writes = "STEM.geojson, images/, names.txt"
     extra = "formats"
     source = "https://qupath.readthedocs.io/en/stable/docs/advanced/exporting_annotations.html"
 
@@ -43,10 +44,11 @@ class QuPath(Format):
         """See the base class. Without names every file is read once before, to collect the classes."""
         files = {safe_stem(file.name[: -len(file.suffix)], file): file for file in _files(path)}
         found: set[str] = set()
-        for file in files.values() if options.names is None else ():
+        wanted = options.names or listed_names(path)
+        for file in files.values() if wanted is None else ():
             with contextlib.suppress(DataError):
                 found |= {name for name, _ in _features(file)}
-        names = in_order(found, options.names)
+        names = in_order(found, wanted)
         if not names or len(names) > 254:
             do = "give every annotation a class in QuPath, then export again"
             raise DataError(path, "GeoJSON files with 1 to 254 classes", str(len(names)), do)
@@ -86,6 +88,7 @@ class QuPath(Format):
             write_text(out / f"{image.stem}.geojson", json.dumps(tree, ensure_ascii=False))
 
         yield add
+        write_text(out / "names.txt", "\n".join(about.names) + "\n")
 
 
 def _files(path: Path) -> list[Path]:
