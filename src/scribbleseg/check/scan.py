@@ -158,8 +158,10 @@ def _fault(root: Path, place: Path, error: DataError | OSError) -> Fault:
         got = error.strerror or type(error).__name__
         return Fault("broken", _below(root, place), "a readable file", got, "check the file and who may read it")
     kind = "broken"
-    if error.expected.startswith("one file ending in"):  # from find_image, which met none or several
-        kind = "missing" if error.got.startswith("no such file") else "double"
+    if error.got.startswith("no such file"):  # none was found, or the name of one leads nowhere
+        kind = "missing"
+    elif error.expected.startswith("one file ending in"):  # several were found
+        kind = "double"
     got = (_instead(place) or error.got) if kind == "missing" else error.got
     return Fault(kind, _below(root, Path(error.where)), error.expected, got, error.do)
 

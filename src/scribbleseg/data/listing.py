@@ -82,6 +82,8 @@ class Listing:
 
 
 def _candidates(folder: Path, stem: str) -> Iterator[tuple[Path, int | None]]:
+    if not Path(stem).name:  # the folder itself, which may look like a series
+        return
     yield folder / stem, None
     named = split_slice(stem)
     if named is not None and named[1] != "*":

@@ -13,7 +13,8 @@ from PIL import Image
 from scribbleseg.atomic import storage_error
 from scribbleseg.data.formats.contents import Annotated
 from scribbleseg.data.formats.safety import PICTURE_SUFFIXES
-from scribbleseg.data.images import IMAGE_SUFFIXES, image_size, read_rgb
+from scribbleseg.data.images import IMAGE_SUFFIXES, image_size
+from scribbleseg.data.readers.image import decoding
 from scribbleseg.errors import DataError
 
 #: Where pictures usually lie, seen from the labels' folder or the one above.
@@ -89,28 +90,33 @@ def write_picture(image: Annotated, folder: Path) -> str:
     if image.image is None:
         do = "say where the pictures are: --images FOLDER"
         raise DataError(image.stem, "a picture of this name", "none found", do)
-    if isinstance(image.image, Path):
-        size, suffix = image_size(image.image), image.image.suffix.lower()
-        suffix = suffix if suffix in IMAGE_SUFFIXES else ".png"
+    source, suffix = image.image, ".png"
+    if isinstance(source, Path) and not source.name.lower().endswith(IMAGE_SUFFIXES):
+        source = _decoded(source)
+    if isinstance(source, Path):
+        size, suffix = image_size(source), next(s for s in IMAGE_SUFFIXES if source.name.lower().endswith(s))
     else:
-        size, suffix = image.image.shape[:2], ".png"
+        size = source.shape[:2]
     if size != image.labels.shape:
         got = f"{image.labels.shape[1]} × {image.labels.shape[0]}"
         do = "export the labels at the image's size"
         raise DataError(image.stem, f"labels of the picture's size, {size[1]} × {size[0]} pixels", got, do)
     target = folder / f"{image.stem}{suffix}"
-    pixels = image.image if isinstance(image.image, np.ndarray) else None
-    if isinstance(image.image, Path) and image.image.suffix.lower() not in IMAGE_SUFFIXES:
-        pixels = (255 * read_rgb(image.image)).round().astype(np.uint8)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        if pixels is None:
-            shutil.copyfile(image.image, target)  # type: ignore[arg-type]
+        if isinstance(source, Path):
+            shutil.copyfile(source, target)
         else:
-            Image.fromarray(pixels).save(target)
+            Image.fromarray(source).save(target)
     except OSError as error:
         raise storage_error(error, target) from None
     return target.relative_to(folder).as_posix()
+
+
+def _decoded(path: Path) -> np.ndarray:
+    """Return a picture of a kind that is not trained from, as uint8 (H, W, 3)."""
+    with decoding(path, "a picture"), Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"))
 
 
 def write_labels(path: Path, labels: np.ndarray) -> None:
