@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -37,7 +38,7 @@ class SplitList:
 
 @dataclass(frozen=True)
 class Listing:
-    """What lies in a folder: files of ours by stem, and how many others there are by suffix."""
+    """What lies in a folder: suffixes of files of ours by stem, and how many others there are by suffix."""
 
     files: Mapping[str, str]
     others: Mapping[str, int]
@@ -120,7 +121,7 @@ class Facts:
     def place(self, kind: str, stem: str) -> str:
         """Return where a file lies, below the data set's folder; without suffix where there is none."""
         folder = str(getattr(self.dataset.spec, kind))
-        return f"{folder}/{self.folders[kind].files.get(stem, stem)}"
+        return f"{folder}/{stem}{self.folders[kind].files.get(stem, '')}"
 
 
 def read_lists(dataset: Dataset) -> dict[str, SplitList]:
@@ -133,7 +134,7 @@ def read_lists(dataset: Dataset) -> dict[str, SplitList]:
             found[split] = SplitList(fault=error)
             continue
         outside = tuple(dict.fromkeys(line for line in lines if leaves_the_folder(line)))
-        numbers = Counter(line for line in lines if not leaves_the_folder(line))
+        numbers = Counter(sys.intern(line) for line in lines if not leaves_the_folder(line))
         repeated = tuple((stem, number) for stem, number in numbers.items() if number > 1)
         found[split] = SplitList(tuple(numbers), repeated, outside)
     return found
@@ -159,7 +160,7 @@ def list_folder(folder: Path) -> Listing:
         for name in sorted(name for name in names if not name.startswith(".")):
             path = PurePosixPath(below, name)
             if path.suffix.lower() in IMAGE_SUFFIXES:
-                files[path.with_suffix("").as_posix()] = path.as_posix()
+                files[sys.intern(path.with_suffix("").as_posix())] = sys.intern(path.suffix)
             else:
                 others[path.suffix.lower() or path.name] += 1
     return Listing(files, others, faults[0].strerror if faults else None)

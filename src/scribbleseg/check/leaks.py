@@ -114,7 +114,7 @@ def _looks(facts: Facts, split: str) -> tuple[list[str], np.ndarray]:
 
 def _near(left: np.ndarray, right: np.ndarray) -> Iterator[tuple[int, int, int]]:
     """Yield row, column and number of bits of every pair that differs in few."""
-    step = max(1, (1 << 20) // max(1, len(right)))
+    step = max(1, (1 << 18) // max(1, len(right)))
     for first in range(0, len(left), step):
         bits = sum(
             np.bitwise_count(left[first : first + step, None, k] ^ right[None, :, k]).astype(np.int16)

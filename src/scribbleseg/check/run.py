@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -71,7 +72,12 @@ def look(dataset: Dataset, *, jobs: int, quick: bool, progress: bool) -> Facts:
     folders = list_folders(dataset)
     with contextlib.closing(scan_all(dataset, stems, jobs=jobs, quick=quick)) as scan:
         bar = tqdm(scan, desc="check", total=len(stems), unit=" images", leave=False, disable=None if progress else True)
-        records = dict(zip(stems, bar, strict=True))
+        sizes: dict[object, Any] = {}
+        # One text a stem and one tuple a size, whoever names them: a record as it arrives has its own.
+        records = {
+            stem: replace(record, stem=stem, size=sizes.setdefault(record.size, record.size))
+            for stem, record in zip(stems, bar, strict=True)
+        }
     return Facts(dataset, lists, folders, records, quick)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import struct
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -37,17 +38,33 @@ class Fault:
     do: str
 
 
+#: A pair of numbers in a label file's record: an id or value, and how many there are.
+_PAIR = struct.Struct("<BQ")
+
+Pairs = tuple[tuple[int, int], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """What a label file holds.
+    """What a label file holds, packed: as tuples a hundred thousand of them would be most of a check's memory."""
 
-    Attributes:
-        pixels: number of pixels by value as stored, ascending.
-        strokes: number of strokes by class id, ascending; empty for masks.
-    """
+    packed_pixels: bytes
+    packed_strokes: bytes = b""
 
-    pixels: tuple[tuple[int, int], ...]
-    strokes: tuple[tuple[int, int], ...] = ()
+    @classmethod
+    def of(cls, pixels: Pairs, strokes: Pairs = ()) -> Labels:
+        """Pack the numbers."""
+        return cls(*(b"".join(_PAIR.pack(*pair) for pair in pairs) for pairs in (pixels, strokes)))
+
+    @property
+    def pixels(self) -> Pairs:
+        """Number of pixels by value as stored, ascending."""
+        return tuple(_PAIR.iter_unpack(self.packed_pixels))
+
+    @property
+    def strokes(self) -> Pairs:
+        """Number of strokes by class id, ascending; empty for masks."""
+        return tuple(_PAIR.iter_unpack(self.packed_strokes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,10 +244,10 @@ def _contents(labels: np.ndarray | Fault | None, unlabelled: int, *, strokes: bo
     for first in range(0, flat.size, 1 << 22):  # counting widens what it counts to eight bytes a pixel
         counts += np.bincount(flat[first : first + (1 << 22)], minlength=256)
     pixels = tuple((int(value), int(counts[value])) for value in np.flatnonzero(counts))
-    return Labels(pixels, num_strokes(_as_read(labels, unlabelled)) if strokes else ())
+    return Labels.of(pixels, num_strokes(_as_read(labels, unlabelled)) if strokes else ())
 
 
-def num_strokes(labels: np.ndarray) -> tuple[tuple[int, int], ...]:
+def num_strokes(labels: np.ndarray) -> Pairs:
     """Return (class id, number of 8-connected pieces), as :func:`scribbleseg.data.strokes.strokes_of` finds them.
 
     Args:
