@@ -17,9 +17,11 @@ from scribbleseg.check.findings import RULES
 from scribbleseg.check.run import Check, check
 from scribbleseg.check.verdict import Level
 from scribbleseg.data.folder import check_training_labels, open_dataset
+from scribbleseg.data.simulate.run import Simulation, simulate_dataset
 from scribbleseg.errors import DataError
 from tests.data.test_folder import change
 from tests.fake.datasets import make_dataset, picture_of, write_image, write_lines
+from tests.fake.scans import scan_dataset
 
 ERROR, WARNING, NOTE = Severity
 
@@ -417,6 +419,28 @@ def test_nothing_is_found_in_a_clean_data_set(tmp_path: Path, sort: dict[str, An
     assert found.findings == ()
     assert found.verdict.level is Level.READY
     assert found.verdict.text == "Ready to train."
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_nothing_is_found_in_slices_of_stacks(tmp_path: Path, quick: bool) -> None:
+    root = scan_dataset(tmp_path / "data")
+    found = check(root, jobs=1, quick=quick)
+    assert found.findings == ()
+    (root / "masks" / "scan1.nii.gz").unlink()
+    cases = [case for f in check(root, jobs=1, quick=quick).findings for case in f.cases]
+    assert {case.where for case in cases} == {f"masks/scan1@{n:03d}" for n in range(4)}
+
+
+def test_strokes_as_lines_stand_in_for_label_files(tmp_path: Path) -> None:
+    pytest.importorskip("skimage")
+    root = make_dataset(tmp_path / "data")
+    made = simulate_dataset(root, Simulation("points"), out=tmp_path / "made")
+    shutil.rmtree(made / "scribbles")
+    assert check(made, jobs=1).findings == ()
+    (made / "strokes" / "image_000.json").write_text("{")
+    (made / "strokes" / "image_001.json").unlink()
+    found = {case.where.partition(".")[0] for f in check(made, jobs=1).findings for case in f.cases}
+    assert found == {"strokes/image_000", "scribbles/image_001"}
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -24,6 +24,7 @@ from scribbleseg.data.vector import rasterise, read_strokes
 from scribbleseg.errors import ConfigError, DataError
 from scribbleseg.records import UNLABELLED, Stroke
 from tests.fake.datasets import make_dataset
+from tests.fake.scans import scan_dataset
 
 every_style = pytest.mark.parametrize("style", sorted(STYLES))
 
@@ -355,3 +356,16 @@ class TestDataSet:
         assert settings["style"] == "points"
         assert (settings["seed"], settings["drop"]) == (4, 0.25)
         assert yaml.safe_load((out / "dataset.yaml").read_text())["name"] == "fake, points strokes"
+
+
+def test_slices_of_stacks_keep_how_their_images_are_read(tmp_path):
+    made = open_dataset(simulate_dataset(scan_dataset(tmp_path / "scans"), Simulation("points"), out=tmp_path / "made"))
+    source = open_dataset(tmp_path / "scans")
+    stems = made.stems("train")
+    assert stems == source.stems("train")
+    assert made.spec.reading == source.spec.reading
+    for stem in stems:
+        assert np.array_equal(made.rgb(stem), source.rgb(stem))
+        drawn = made.labels(stem, "scribbles", made.size(stem))
+        assert (drawn != 255).any()
+        assert (drawn == source.labels(stem, "masks"))[drawn != 255].all()

@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
+
+from tests.fake.datasets import class_map, picture_of, strokes_of
 
 
 def write_nifti(
@@ -92,3 +95,24 @@ def write_zarr(path: Path, array: np.ndarray, **options: Any) -> Path:
     made = zarr.create_array(str(path), shape=array.shape, dtype=array.dtype, chunks=chunks, **options)
     made[...] = array
     return path
+
+
+def scan_dataset(root: Path, num_slices: int = 4) -> Path:
+    """Write a data set of three NIfTI stacks, one a split, whose values need a window; labels are stacks too."""
+    rng = np.random.default_rng(0)
+    for n, split in enumerate(("train", "val", "test")):
+        masks = np.stack([class_map((48, 64), 3, rng) for _ in range(num_slices)])
+        pictures = np.stack([picture_of(mask, 3, rng)[..., 0] for mask in masks]).astype(np.int16)
+        write_nifti(root / "images" / f"scan{n}.nii.gz", 10 * pictures - 500)
+        write_nifti(root / "scribbles" / f"scan{n}.nii.gz", np.stack([strokes_of(mask) for mask in masks]))
+        write_nifti(root / "masks" / f"scan{n}.nii.gz", masks)
+        (root / f"{split}.txt").write_text(f"scan{n}@*\n", encoding="utf-8")
+    spec: dict[str, Any] = {
+        "name": "scans",
+        "names": {0: "air", 1: "bone", 2: "fat"},
+        "masks": "masks",
+        "window": {"low": -500, "high": 2000},
+    }
+    spec["splits"] = {split: f"{split}.txt" for split in ("train", "val", "test")}
+    (root / "dataset.yaml").write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")
+    return root

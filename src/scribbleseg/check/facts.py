@@ -14,7 +14,8 @@ import numpy as np
 
 from scribbleseg.check.scan import Fault, Labels, Record
 from scribbleseg.data.folder import Dataset, leaves_the_folder
-from scribbleseg.data.images import IMAGE_SUFFIXES
+from scribbleseg.data.listing import split_slice
+from scribbleseg.data.readers import FOLDERS, READERS
 from scribbleseg.errors import DataError
 from scribbleseg.records import UNLABELLED
 
@@ -120,8 +121,13 @@ class Facts:
 
     def place(self, kind: str, stem: str) -> str:
         """Return where a file lies, below the data set's folder; without suffix where there is none."""
-        folder = str(getattr(self.dataset.spec, kind))
-        return f"{folder}/{stem}{self.folders[kind].files.get(stem, '')}"
+        folder, files = str(getattr(self.dataset.spec, kind)), self.folders[kind].files
+        stack = split_slice(stem)
+        if stem not in files and stack is not None and stack[0] in files:
+            return f"{folder}/{stack[0]}{files[stack[0]]}, slice {stack[1]}"
+        if kind == "scribbles" and stem not in files and "strokes" in self.folders:
+            return self.place("strokes", stem)
+        return f"{folder}/{stem}{files.get(stem, '')}"
 
 
 def read_lists(dataset: Dataset) -> dict[str, SplitList]:
@@ -134,33 +140,45 @@ def read_lists(dataset: Dataset) -> dict[str, SplitList]:
             found[split] = SplitList(fault=error)
             continue
         outside = tuple(dict.fromkeys(line for line in lines if leaves_the_folder(line)))
-        numbers = Counter(sys.intern(line) for line in lines if not leaves_the_folder(line))
+        inside = (line for line in lines if not leaves_the_folder(line))
+        numbers = Counter(sys.intern(stem) for line in inside for stem in _slices(dataset, line))
         repeated = tuple((stem, number) for stem, number in numbers.items() if number > 1)
         found[split] = SplitList(tuple(numbers), repeated, outside)
     return found
 
 
+def _slices(dataset: Dataset, line: str) -> tuple[str, ...]:
+    """Return the stems that a line stands for; the line itself where its stack cannot be read."""
+    try:
+        return dataset.slices(line)
+    except DataError:
+        return (line,)
+
+
 def list_folders(dataset: Dataset) -> dict[str, Listing]:
-    """List the folders of images, scribbles and masks that ``dataset.yaml`` names."""
+    """List the folders of images, scribbles, strokes and masks that ``dataset.yaml`` names."""
     spec = dataset.spec
-    named = {"images": spec.images, "scribbles": spec.scribbles, "masks": spec.masks}
-    return {kind: list_folder(dataset.root / folder) for kind, folder in named.items() if folder is not None}
+    named = {"images": spec.images, "scribbles": spec.scribbles, "strokes": spec.strokes, "masks": spec.masks}
+    suffixes = {kind: (".json",) if kind == "strokes" else tuple(READERS) for kind in named}
+    return {kind: list_folder(dataset.root / folder, suffixes[kind]) for kind, folder in named.items() if folder is not None}
 
 
-def list_folder(folder: Path) -> Listing:
-    """List a folder and those below it. Names that begin with a dot are left out."""
+def list_folder(folder: Path, suffixes: tuple[str, ...]) -> Listing:
+    """List what ends in one of some suffixes in a folder and those below it. Names that begin with a dot are left out."""
     files: dict[str, str] = {}
     others: Counter[str] = Counter()
     faults: list[OSError] = []
     if not folder.is_dir():
         return Listing(files, others, "a file, not a folder" if folder.exists() else "no such folder")
     for where, inner, names in os.walk(folder, onerror=faults.append):
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        stores = [name for name in inner if name.lower().endswith(FOLDERS)]
+        inner[:] = sorted(name for name in inner if not name.startswith(".") and name not in stores)
         below = Path(where).relative_to(folder).as_posix()
-        for name in sorted(name for name in names if not name.startswith(".")):
+        for name in sorted(name for name in (*names, *stores) if not name.startswith(".")):
             path = PurePosixPath(below, name)
-            if path.suffix.lower() in IMAGE_SUFFIXES:
-                files[sys.intern(path.with_suffix("").as_posix())] = sys.intern(path.suffix)
+            suffix = next((path.name[-len(s) :] for s in suffixes if name.lower().endswith(s)), None)
+            if suffix is not None:
+                files[sys.intern(path.as_posix().removesuffix(suffix))] = sys.intern(suffix)
             else:
                 others[path.suffix.lower() or path.name] += 1
     return Listing(files, others, faults[0].strerror if faults else None)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from scribbleseg.check.facts import Facts
 from scribbleseg.check.finding import Case, Finding, Severity, count, some
 from scribbleseg.check.lists import written_as_files
 from scribbleseg.check.scan import Fault
+from scribbleseg.data.listing import split_slice
 
-_SINGULAR = {"images": "image", "scribbles": "scribble file", "masks": "mask"}
+_SINGULAR = {"images": "image", "scribbles": "scribble file", "strokes": "file of strokes", "masks": "mask"}
 
 
 def unusable_folder(facts: Facts) -> Iterator[Finding]:
     """A folder is missing, is a file, or cannot be listed."""
     for kind, listing in facts.folders.items():
-        if listing.fault is not None:
+        if listing.fault is not None and not (kind == "scribbles" and _drawn_from_strokes(facts)):
             optional = kind == "masks"
             do = "correct its name in dataset.yaml, or make it readable"
             if optional:
@@ -23,6 +24,11 @@ def unusable_folder(facts: Facts) -> Iterator[Finding]:
             severity = Severity.WARNING if optional else Severity.ERROR
             case = Case(str(getattr(facts.dataset.spec, kind)), listing.fault)
             yield Finding("unusable_folder", severity, f"the folder of {kind} cannot be used", do, (case,))
+
+
+def _drawn_from_strokes(facts: Facts) -> bool:
+    """Say whether strokes as lines stand in for label files."""
+    return "strokes" in facts.folders and facts.folders["strokes"].fault is None
 
 
 def unusable_images(facts: Facts) -> Iterator[Finding]:
@@ -42,7 +48,9 @@ def unusable_masks(facts: Facts) -> Iterator[Finding]:
 
 def _unusable(facts: Facts, kind: str) -> Iterator[Finding]:
     """Group the faults of one kind of file by what they are and whether training needs the file."""
-    if facts.folders.get(kind) is None or facts.folders[kind].fault is not None:
+    if facts.folders.get(kind) is None:
+        return
+    if facts.folders[kind].fault is not None and not (kind == "scribbles" and _drawn_from_strokes(facts)):
         return
     groups: dict[tuple[Severity, str, str], list[Case]] = {}
     seen: set[tuple[Severity, str]] = set()
@@ -90,14 +98,20 @@ def _advice(facts: Facts, kind: str, trouble: str, do: str) -> str:
 
 def leftover_files(facts: Facts) -> Iterator[Finding]:
     """Images in no list, and label files without an image."""
-    listed = {stem for own in facts.lists.values() for stem in own.stems}
+    listed = _with_stacks(stem for own in facts.lists.values() for stem in own.stems)
     images = facts.folders["images"].files
     for kind, listing in facts.folders.items():
         known = listed if kind == "images" else listed | set(images)
-        cases = tuple(Case(facts.place(kind, stem)) for stem in listing.files if stem not in known)
+        cases = tuple(Case(facts.place(kind, stem)) for stem in listing.files if not _with_stacks((stem,)) & known)
         if cases and kind == "images":
             what = f"{count(len(cases), 'image')} in no list: not used"
             yield Finding("leftover_files", Severity.NOTE, what, "add them to a list if they were forgotten", cases)
         elif cases:
             what = f"{count(len(cases), _SINGULAR[kind])} without an image: not used"
             yield Finding("leftover_files", Severity.NOTE, what, "compare their names with the images'", cases)
+
+
+def _with_stacks(stems: Iterable[str]) -> set[str]:
+    """Return stems, and the stacks that slices among them are of."""
+    stems = set(stems)
+    return stems | {stack[0] for stem in stems if (stack := split_slice(stem)) is not None}

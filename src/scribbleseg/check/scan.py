@@ -10,14 +10,18 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 
 from scribbleseg.data.folder import Dataset
-from scribbleseg.data.images import IMAGE_SUFFIXES, MAX_PIXELS, find_image, image_size, read_index
+from scribbleseg.data.images import IMAGE_SUFFIXES, MAX_PIXELS, image_size, read_index
+from scribbleseg.data.listing import Source, split_slice
+from scribbleseg.data.vector import rasterise, read_strokes
 from scribbleseg.errors import DataError
+from scribbleseg.reading import PLAIN, Reading
 from scribbleseg.records import UNLABELLED
 
 #: Side of the grid on which the looks of two images are compared; a look has this number squared of bits.
@@ -113,15 +117,15 @@ def scan_one(dataset: Dataset, stem: str, *, quick: bool = False, most_pixels: i
     size, fault, digest, look = None, None, None, None
     with _quiet():
         try:
-            path = dataset.image_path(stem)
-            size = _size_of(path)
+            source = dataset.image_source(stem)
+            size = _size_of(source.path, dataset.spec.reading)
             if size[0] * size[1] > most_pixels:
                 return Record(stem, postponed=True)
-            digest, look = (_bytes_digest(path), None) if quick else _seen(dataset.rgb(stem))
+            digest, look = (_bytes_digest(source), None) if quick else _seen(dataset.rgb(stem))
         except (DataError, OSError) as error:
             fault = _fault(dataset.root, dataset.root / dataset.spec.images / stem, error)
-        scribbles = _read(dataset, dataset.spec.scribbles, stem, size)
-        masks = _read(dataset, dataset.spec.masks, stem, size) if dataset.has_masks() else None
+        scribbles = _read(dataset, "scribbles", stem, size)
+        masks = _read(dataset, "masks", stem, size) if dataset.has_masks() else None
         unlabelled = dataset.spec.unlabelled
         drawn, truth = _contents(scribbles, unlabelled, strokes=True), _contents(masks, unlabelled, strokes=False)
         known, wrong = _compare(scribbles, masks, dataset)
@@ -145,17 +149,20 @@ def _never(_: logging.LogRecord) -> bool:
     return False
 
 
-def _size_of(path: Path) -> tuple[int, int]:
+def _size_of(path: Path, reading: Reading = PLAIN) -> tuple[int, int]:
     """Return (height, width) from the header; more pixels than may be decoded are refused before any is."""
-    size = image_size(path)
+    size = image_size(path, reading)
     if size[0] * size[1] > MAX_PIXELS:
         got = f"{size[1]} × {size[0]}"
         raise DataError(path, f"at most {MAX_PIXELS} pixels", got, "cut the picture into pieces")
     return size
 
 
-def _bytes_digest(path: Path) -> bytes:
-    with path.open("rb") as file:
+def _bytes_digest(source: Source) -> bytes | None:
+    """Return the hash of a file's bytes; of slices and folders, which share them, there is none."""
+    if source.number is not None or source.path.is_dir():
+        return None
+    with source.path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()[:16]
 
 
@@ -180,7 +187,10 @@ def _fault(root: Path, place: Path, error: DataError | OSError) -> Fault:
     elif error.expected.startswith("one file ending in"):  # several were found
         kind = "double"
     got = (_instead(place) or error.got) if kind == "missing" else error.got
-    return Fault(kind, _below(root, Path(error.where)), error.expected, got, error.do)
+    where, stack = _below(root, Path(error.where)), split_slice(place.name)
+    if stack is not None and Path(error.where).name.startswith(f"{stack[0]}."):
+        where = f"{where}, slice {stack[1]}"
+    return Fault(kind, where, error.expected, got, error.do)
 
 
 def _instead(place: Path) -> str | None:
@@ -201,17 +211,40 @@ def _below(root: Path, path: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
-def _read(dataset: Dataset, folder: str | None, stem: str, size: tuple[int, int] | None) -> np.ndarray | Fault | None:
+def stored_labels(
+    dataset: Dataset, kind: Literal["scribbles", "masks"], stem: str, size: tuple[int, int] | None = None
+) -> tuple[np.ndarray | None, tuple[int, int], Path]:
+    """Return labels as stored (None if their header has another size), their own size, and their file.
+
+    Raises:
+        DataError: they are missing, there twice, or not to be read.
+    """
+    spec, path = dataset.spec, dataset.strokes_path(stem) if kind == "scribbles" else None
+    if path is not None:
+        strokes, own = read_strokes(path)
+        labels = rasterise(strokes, own) if size in (None, own) else None
+        if labels is not None and spec.unlabelled != UNLABELLED:
+            labels[labels == UNLABELLED] = spec.unlabelled
+        return labels, own, path
+    path, number = dataset.listing.find(dataset.root / str(getattr(spec, kind)), stem)
+    array = spec.arrays.get(kind)
+    own = _size_of(path, Reading(array=array))
+    if size not in (None, own):
+        return None, own, path
+    labels = read_index(path, number, array)
+    return labels, (labels.shape[0], labels.shape[1]), path  # a TIFF's header may lie
+
+
+def _read(
+    dataset: Dataset, kind: Literal["scribbles", "masks"], stem: str, size: tuple[int, int] | None
+) -> np.ndarray | Fault | None:
     """Return labels as stored, or why they cannot be used."""
+    folder = getattr(dataset.spec, kind)
     if folder is None:
         return None
     place = dataset.root / folder / stem
     try:
-        path = find_image(dataset.root / folder, stem)
-        own = _size_of(path)
-        if size is None or own == size:
-            labels = read_index(path)
-            own = (labels.shape[0], labels.shape[1])  # a TIFF's header may lie
+        labels, own, path = stored_labels(dataset, kind, stem, size)
         if size is not None and own != size:
             got = f"{own[1]} × {own[0]} pixels, its image {size[1]} × {size[0]}"
             do = "re-export the labels at the image's size"

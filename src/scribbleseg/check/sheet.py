@@ -16,10 +16,9 @@ from scribbleseg.check.facts import Facts
 from scribbleseg.check.finding import Severity, count
 from scribbleseg.check.pool import SIDE_BY_SIDE_PIXELS
 from scribbleseg.check.run import Check
-from scribbleseg.check.scan import Fault, Labels
+from scribbleseg.check.scan import Fault, Labels, stored_labels
 from scribbleseg.check.text import classes_table, splits_table
 from scribbleseg.data.folder import Dataset
-from scribbleseg.data.images import find_image, read_index
 from scribbleseg.data.loader import evenly
 from scribbleseg.errors import DataError
 from scribbleseg.palette import hex_colours
@@ -132,19 +131,20 @@ def picture(facts: Facts, stem: str, says: tuple[str, ...] = (), *, mask: bool =
         return known
     try:
         rgb = dataset.rgb(stem)
-        layers = [_layer(dataset, "scribbles", stem, "strokes")] if isinstance(record.scribbles, Labels) else []
+        layers = [_layer(dataset, stem, "strokes")] if isinstance(record.scribbles, Labels) else []
         if mask and isinstance(record.masks, Labels):
-            layers.append(_layer(dataset, str(dataset.spec.masks), stem, "mask"))
+            layers.append(_layer(dataset, stem, "mask"))
     except (DataError, OSError):  # the file has changed since it was looked at
         return known
     width, height = tile_size(rgb.shape)
     return Picture(stem, splits, says, width, height, photo_uri(rgb[..., :3]), tuple(layers))
 
 
-def _layer(dataset: Dataset, folder: str, stem: str, caption: str) -> dict[str, str]:
+def _layer(dataset: Dataset, stem: str, caption: str) -> dict[str, str]:
     """Return labels as what is laid over the image; ids without a name are black."""
     strokes = caption == "strokes"
-    labels = read_index(find_image(dataset.root / (dataset.spec.scribbles if strokes else folder), stem))
+    labels, _, _ = stored_labels(dataset, "scribbles" if strokes else "masks", stem)
+    assert labels is not None  # no size was asked for
     labels = np.where(labels == dataset.spec.unlabelled, np.uint8(UNLABELLED), labels)
     uri = overlay_uri(labels, len(dataset.names), grow_px=int(strokes))
     return {"caption": caption, "alt": f"{caption} of {stem}: {coverage(labels, dataset.names)}", "uri": uri}

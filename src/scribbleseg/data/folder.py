@@ -134,14 +134,18 @@ class Dataset:
             raise DataError(
                 path, "stems inside the image folder, at least one", "an empty list or a path outside", "mend the list"
             )
-        stems = tuple(slice_ for stem in stems for slice_ in self._slices(stem))
+        stems = tuple(slice_ for stem in stems for slice_ in self.slices(stem))
         twice = first_repeated(stems)
         if twice is not None:
             raise DataError(path, "every stem once", f"'{twice}' twice", "take the second one out")
         return stems
 
-    def _slices(self, stem: str) -> tuple[str, ...]:
-        """Return the stems of all slices for ``STACK@*``, else the stem itself."""
+    def slices(self, stem: str) -> tuple[str, ...]:
+        """Return the stems of all slices for ``STACK@*``, else the stem itself.
+
+        Raises:
+            DataError: the stack is missing or cannot be read.
+        """
         stack = split_slice(stem)
         if stack is None or stack[1] != "*":
             return (stem,)
@@ -214,13 +218,20 @@ class Dataset:
         return self.redraw(labels, stem) if self.redraw is not None and kind == "scribbles" else labels
 
     def _drawn(self, stem: str) -> tuple[np.ndarray, Path]:
-        """Return scribbles and their file: the label file, or the vector strokes where there is none or a width is wanted."""
-        if self.spec.strokes is not None:
-            path = self.root / self.spec.strokes / f"{stem}.json"
-            if self.width_px or (path.is_file() and not self.listing.has(self.root / self.spec.scribbles, stem)):
-                strokes, size = read_strokes(path)
-                return rasterise(strokes, size, self.width_px), path
-        return self._read(stem, "scribbles")
+        """Return scribbles, drawn from vector strokes or read from the label file, and their file."""
+        path = self.strokes_path(stem)
+        if path is None:
+            return self._read(stem, "scribbles")
+        strokes, size = read_strokes(path)
+        return rasterise(strokes, size, self.width_px), path
+
+    def strokes_path(self, stem: str) -> Path | None:
+        """Return the file of vector strokes that is drawn for a stem: where there is no label file, or a width is wanted."""
+        if self.spec.strokes is None:
+            return None
+        path = self.root / self.spec.strokes / f"{stem}.json"
+        wanted = self.width_px or (path.is_file() and not self.listing.has(self.root / self.spec.scribbles, stem))
+        return path if wanted else None
 
     def _read(self, stem: str, kind: str) -> tuple[np.ndarray, Path]:
         """Return the labels of a label file, and the file."""

@@ -25,6 +25,7 @@ from scribbleseg.errors import ConfigError, DataError, ScribblesegError, Storage
 from tests.data.formats.test_round_trips import labels_of
 from tests.fake.annotations import write_pictures, write_zarr
 from tests.fake.datasets import make_dataset, write_image
+from tests.fake.scans import scan_dataset
 
 U = 255
 
@@ -346,3 +347,28 @@ class TestHostileFiles:
         summary = convert(tmp_path / "made", tmp_path / "out")
         assert summary.converted == 3
         assert len(summary.failed) == 1
+
+
+class TestOurOwnFolder:
+    def test_slices_of_stacks_become_pictures_of_their_own(self, tmp_path):
+        source = open_dataset(scan_dataset(tmp_path / "scans"))
+        convert(source.root, tmp_path / "out")
+        made = open_dataset(tmp_path / "out")
+        for split in ("train", "val", "test"):
+            assert made.stems(split) == source.stems(split)
+        for stem in made.stems("train"):
+            assert np.abs(made.rgb(stem) - source.rgb(stem)).max() <= 0.5 / 255 + 1e-6
+            for kind in ("scribbles", "masks"):
+                assert np.array_equal(made.labels(stem, kind), source.labels(stem, kind))
+            assert made.volume_of(stem) == source.volume_of(stem) == "scan0"
+
+    def test_masks_with_another_value_for_unknown_have_255_afterwards(self, tmp_path):
+        source = open_dataset(make_dataset(tmp_path / "data", unlabelled=7))
+        stem = source.stems("train")[0]
+        mask = source.labels(stem, "masks")
+        mask[:4] = 7
+        write_image(source.root / "masks" / f"{stem}.png", mask)
+        convert(source.root, tmp_path / "out")
+        made = open_dataset(tmp_path / "out")
+        assert made.spec.unlabelled == 255
+        assert np.array_equal(made.labels(stem, "masks"), np.where(mask == 7, 255, mask))

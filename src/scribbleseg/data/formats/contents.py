@@ -25,7 +25,7 @@ class Annotated:
         image: the picture's file, or its pixels where it is a slice of something larger; None where it was not found.
         strokes: the same as lines, if they are all that the labels are made of; else empty.
         splits: lists that it belongs to.
-        mask: file of the dense truth; our own folder alone has one.
+        mask: the dense truth as the labels are; our own folder alone has one.
     """
 
     stem: str
@@ -33,7 +33,7 @@ class Annotated:
     image: Path | np.ndarray | None = None
     strokes: tuple[Stroke, ...] = ()
     splits: tuple[str, ...] = ("train",)
-    mask: Path | None = None
+    mask: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,12 +10,12 @@ import numpy as np
 import yaml
 
 from scribbleseg.atomic import write_text
-from scribbleseg.data.folder import DatasetSpec, open_dataset
+from scribbleseg.data.folder import Dataset, DatasetSpec, open_dataset
 from scribbleseg.data.formats.contents import About, Add, Annotated, Format, Options, Source, each
 from scribbleseg.data.formats.pictures import write_labels, write_picture
-from scribbleseg.data.images import find_image, image_size
 from scribbleseg.data.vector import rasterise, read_strokes, write_strokes
 from scribbleseg.errors import DataError
+from scribbleseg.reading import PLAIN
 from scribbleseg.records import UNLABELLED, Stroke
 
 
@@ -44,12 +43,10 @@ class DatasetFolder(Format):
                 splits.setdefault(stem, []).append(split)
 
         def load(stem: str) -> Annotated:
-            image = dataset.image_path(stem)
-            mask = None
-            if spec.masks is not None:
-                with contextlib.suppress(DataError):
-                    mask = find_image(path / spec.masks, stem)
-            size = image_size(image)
+            source, size = dataset.image_source(stem), dataset.size(stem)
+            plain = source.number is None and spec.reading == PLAIN
+            image = source.path if plain else (255 * dataset.rgb(stem)).round().astype(np.uint8)
+            mask = _mask(dataset, stem, size)
             try:
                 labels = dataset.labels(stem, "scribbles", size)
             except DataError as error:
@@ -78,9 +75,7 @@ class DatasetFolder(Format):
                 write_strokes(out / "strokes" / f"{image.stem}.json", image.strokes, image.labels.shape)
                 lines = True
             if image.mask is not None:
-                target = out / "masks" / f"{image.stem}{image.mask.suffix}"
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(image.mask, target)
+                write_labels(out / "masks" / f"{image.stem}.png", image.mask)
                 masks = True
             for split in image.splits:
                 splits.setdefault(split, []).append(image.stem)
@@ -102,6 +97,16 @@ class DatasetFolder(Format):
         tree = {key: value for key, value in tree.items() if value is not None}
         DatasetSpec.model_validate(tree)
         write_text(out / "dataset.yaml", yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
+
+
+def _mask(dataset: Dataset, stem: str, size: tuple[int, int]) -> np.ndarray | None:
+    """Return the dense truth of an image, None where there is none."""
+    try:
+        return dataset.labels(stem, "masks", size) if dataset.has_masks() else None
+    except DataError as error:
+        if error.got != "no such file":
+            raise
+        return None
 
 
 def _strokes(path: Path, spec: DatasetSpec, stem: str, labels: np.ndarray) -> tuple[Stroke, ...]:

@@ -172,14 +172,12 @@ def _spec(dataset: Dataset, wanted: Simulation, out: Path) -> dict[str, Any]:
             return place.as_posix()
 
     spec = dataset.spec
-    tree: dict[str, Any] = {
+    return spec.model_dump(mode="json", exclude_unset=True) | {
         "name": f"{spec.name}, {wanted.style} strokes",
         "names": dict(sorted(spec.names.items())),
         "images": there(spec.images),
         "scribbles": "scribbles",
         "strokes": "strokes",
         "masks": there(str(spec.masks)),
-        "unlabelled": spec.unlabelled,
         "splits": {split: there(file) for split, file in spec.splits.items()},
     }
-    return tree | ({"volume": spec.volume} if spec.volume is not None else {})
