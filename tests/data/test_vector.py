@@ -309,3 +309,13 @@ class TestFiles:
             return
         labels = rasterise(strokes, size)
         assert set(np.unique(labels)) <= {UNLABELLED} | {s.label for s in strokes}
+
+
+def test_strokes_that_would_take_minutes_are_refused_at_once():
+    points = np.tile([[0.0, 0.0], [4000.0, 4000.0]], (5000, 1))
+    hatched = Stroke(0, 4096.0, points, "brush", None, None)
+    with pytest.raises(DataError, match="too many points for so wide a brush"):
+        rasterise([hatched], (4096, 4096))
+    dots = [Stroke(0, 4096.0, np.array([[2000.0, 2000.0]]), "brush", None, None)] * 5000
+    with pytest.raises(DataError, match="too many points"):
+        rasterise(iter(dots), (4096, 4096))

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -21,6 +21,9 @@ from scribbleseg.records import UNLABELLED, Stroke
 
 #: A file is refused beyond these: 2¹⁸ points are 18 minutes of a pen at 240 Hz without lifting it.
 MAX_BYTES, MAX_POINTS, MAX_WIDTH_PX, FARTHEST_PX = 32 * 2**20, 2**18, 4096.0, 1e6
+
+#: Rows of segments that are drawn on an image, of all strokes together: about 20 s. Dense hatching of a photograph has 10⁵.
+MAX_ROWS = 2**24
 
 #: Rows of segments that are worked on at a time: about 2 MB, which stay in the cache.
 CHUNK = 2**13
@@ -44,7 +47,7 @@ def rasterise(strokes: Iterable[Stroke], size: tuple[int, int], width_px: float 
             what was erased.
 
     Raises:
-        DataError: points that are not (N, 2), not finite or far from any image.
+        DataError: points that are not (N, 2), not finite or far from any image; or more to draw than anybody draws.
 
     Float64 sums, products, quotients and roots alone, each rounded as IEEE 754 has it: all machines agree. Pixels exactly at
     that distance belong to the stroke where coordinates and widths are multiples of 1/256 px, as centres, corners and a
@@ -55,30 +58,48 @@ def rasterise(strokes: Iterable[Stroke], size: tuple[int, int], width_px: float 
     """
     labels = np.full(size, UNLABELLED, np.uint8)
     flat = labels.reshape(-1)
+    num_rows = 0
     for stroke in strokes:
         erases = stroke.tool == "eraser"
         width = stroke.width_px if erases or width_px is None else width_px
-        for start, stop in _runs(stroke.points, width, size):
+        lines = _lines(stroke.points, width, size)
+        num_rows += int(lines.number.sum())
+        if num_rows > MAX_ROWS:
+            got = f"{num_rows} or more: too many points for so wide a brush"
+            raise DataError("strokes", f"segments that touch at most {MAX_ROWS} rows of pixels", got, "draw them simpler")
+        for start, stop in _runs(lines, size):
             flat[start:stop] = UNLABELLED if erases else stroke.label
     return labels
 
 
-def _runs(points: np.ndarray, width_px: float, size: tuple[int, int]) -> Iterator[tuple[int, int]]:
-    """Yield the pixels of a stroke as intervals of the flattened image."""
+class _Lines(NamedTuple):
+    """A stroke's segments: ends (2, M), square of the reach, first row that each touches and how many."""
+
+    a: np.ndarray
+    b: np.ndarray
+    reach2: float
+    first: np.ndarray
+    number: np.ndarray
+
+
+def _lines(points: np.ndarray, width_px: float, size: tuple[int, int]) -> _Lines:
     points = np.asarray(points, np.float64)
     if points.ndim != 2 or points.shape[1:] != (2,) or not (np.abs(points) <= FARTHEST_PX).all():
         got = f"shape {points.shape}, up to {np.abs(points).max(initial=0):g}"
         raise DataError("a stroke", f"points (N, 2) within {FARTHEST_PX:g} px of the corner", got, "mend the stroke")
     if not 0 <= width_px <= FARTHEST_PX:
         raise DataError("a stroke", f"a width from 0 to {FARTHEST_PX:g} px", f"{width_px:g}", "mend the stroke")
-    if not len(points):
-        return
     a, b = _segments(points)
     reach2 = _reach2(width_px)
     reach = np.sqrt(reach2)
     first = np.clip(np.ceil(np.minimum(a[1], b[1]) - reach - 0.5 - SLACK), 0, size[0]).astype(int)
     beyond = np.clip(np.floor(np.maximum(a[1], b[1]) + reach - 0.5 + SLACK) + 1, 0, size[0]).astype(int)
-    number = np.maximum(beyond - first, 0)
+    return _Lines(a, b, reach2, first, np.maximum(beyond - first, 0))
+
+
+def _runs(lines: _Lines, size: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """Yield the pixels of a stroke as intervals of the flattened image."""
+    a, b, reach2, first, number = lines
     total = np.cumsum(number)
     at = 0
     while at < len(number):
