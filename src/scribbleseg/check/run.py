@@ -51,7 +51,7 @@ def check(data: Path | str, *, jobs: int | None = None, quick: bool = False, pro
             seen: pixels that do not decode, copies under another compression, images that are nearly the same.
         progress: show a bar where standard error is a terminal.
 
-    Cost: decoding; docs/reference/check.md has the measured rate. Memory: some hundred bytes an image beside what
+    Cost: decoding; docs/reference/check.md has the measured rate. Memory: about a kilobyte an image beside what
     each process needs for one image.
     """
     root = Path(data)
