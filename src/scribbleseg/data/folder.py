@@ -86,18 +86,18 @@ class Dataset:
     Attributes:
         root: its folder.
         spec: its ``dataset.yaml``.
-        width_px: of the brushes with which ``strokes`` are drawn again instead of reading ``scribbles``, if a run wants it.
         walked: folder of the labels that a random walker made of the scribbles for a run, if one did.
         redraw: what becomes of scribbles once they are read, from labels and stem, if a run wants them changed.
+        width_px: of the brushes with which ``strokes`` are drawn again instead of reading ``scribbles``, if a run wants it.
         listing: finds the files of stems.
         ranges: percentiles of the stacks that were read.
     """
 
     root: Path
     spec: DatasetSpec
-    width_px: float | None = None
     walked: Path | None = None
     redraw: Callable[[np.ndarray, str], np.ndarray] | None = None
+    width_px: float | None = None
     listing: Listing = field(default_factory=Listing, compare=False, repr=False)
     ranges: Ranges = field(default_factory=dict, compare=False, repr=False)
 
