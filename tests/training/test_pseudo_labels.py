@@ -224,6 +224,14 @@ class TestRandomWalker:
             labels = walked.labels(stem, "random_walker")
             assert (labels != 255).sum() > 5 * (dataset.labels(stem, "scribbles") != 255).sum()
 
+    def test_the_run_folder_may_be_named_from_where_one_is(
+        self, dataset_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        train(small(dataset_root, "random_walker"), "here")
+        train(small(dataset_root, "random_walker"), tmp_path / "there")
+        assert weights(tmp_path / "here") == weights(tmp_path / "there")
+
     def test_a_resumed_run_goes_on_with_the_labels_it_began_with(
         self, dataset_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -104,4 +104,4 @@ def with_random_walker(
             resized = F.interpolate(torch.from_numpy(labels)[None, None].float(), scribbles.shape, mode="nearest-exact")
             labels = np.where(scribbles == UNLABELLED, resized[0, 0].numpy(), scribbles).astype(np.uint8)
         write_png(path, labels)
-    return replace(dataset, walked=folder)
+    return replace(dataset, walked=folder.resolve())  # not below the data set, as its other folders are
