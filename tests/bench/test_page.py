@@ -108,6 +108,7 @@ def test_a_curve_has_a_picture_and_a_row_a_method_and_its_points_no_tables(tmp_p
     (picture,) = tmp_path.glob("*.svg")
     assert f"(images/{picture.name})" in text
     assert "### a, narrow" in section(table, [*results, result("high", 0, 0.8)], tmp_path, "x")
+    assert "Fewer images" not in section(table, results[:2], tmp_path, "x"), "one point is no curve"
 
 
 def test_what_papers_report_stands_beside_the_best_networks_mean(tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scribbleseg.atomic import atomic_path
-from scribbleseg.bench.scores import figure, spread, values
+from scribbleseg.bench.scores import figure, shared, spread, values
 from scribbleseg.bench.table import Curve, Table
 
 #: Of lines: told apart without colour vision (Okabe & Ito), and by their marks without any colour.
@@ -18,16 +18,17 @@ MARKS = "osD^vPX"
 
 
 def curve_section(table: Table, title: str, results: Sequence[Mapping[str, Any]], images: Path, name: str) -> list[str]:
-    """Return a curve's part of a page, a picture and a table for each network; nothing without results."""
+    """Return a curve's part of a page, a picture and a table for each network; nothing where there is but one point."""
     curve, lines = table.curves[title], []
     for network in table.networks:
         mine = [r for r in results if r["network"] == network and r["data"] in curve.points.values() and "test" in r]
-        if not mine:
+        if len({r["data"] for r in mine}) < 2:  # one point is no curve
             continue
         picture = images / (re.sub(r"[^\w.-]+", "_", f"{name}--{title}--{network}") + ".svg")
         draw(table, curve, mine, picture)
         usual, _ = figure(mine[0]["test"])
-        lines += [f"### {title}, {network}", "", f"![{usual} against {curve.axis}, {network}](images/{picture.name})", ""]
+        lines += [f"### {title}, {network}", "", shared(mine), ""]
+        lines += [f"![{usual} against {curve.axis}, {network}](images/{picture.name})", ""]
         lines += [f"| {usual}, test; {curve.axis} |" + "".join(f" {x:g} |" for x in curve.points)]
         lines += ["|" + "---|" * (1 + len(curve.points))]
         for method in table.methods:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from scribbleseg.atomic import write_text
 from scribbleseg.bench.curves import curve_section
 from scribbleseg.bench.picture import gap_picture
 from scribbleseg.bench.reported import reported_section
 from scribbleseg.bench.run import Folder
-from scribbleseg.bench.scores import Result, columns, ends, figure, gap_closed, paired, spread, values
+from scribbleseg.bench.scores import Result, columns, ends, figure, gap_closed, paired, shared, spread, values
 from scribbleseg.bench.table import Table
 from scribbleseg.errors import ConfigError
 
@@ -56,30 +55,6 @@ def section(table: Table, results: Sequence[Result], images: Path, name: str) ->
         lines += curve_section(table, title, results, images, name)
     lines += reported_section(table, results)
     return "\n".join(lines).rstrip() + "\n"
-
-
-def shared(mine: Sequence[Result]) -> str:
-    """Return what all rows have in common, in a few sentences."""
-    config, machine = mine[0]["config"], mine[0]["provenance"]["machine"]
-    training, data, model = config["training"], config["data"], config["model"]
-    size = f"images {data['longest_px']} px long" if data["longest_px"] else "images of their own size"
-    where = machine["accelerator"] or f"{machine['cores']} cores, no GPU, {machine['threads']} thread a run"
-    seeds = sorted({r["seed"] for r in mine})
-    mark = f"**Protocol “{mine[0]['protocol']}”, not the whole table's.** " if mine[0]["protocol"] else ""
-    return (
-        f"{mark}{training['max_steps']} steps of {training['batch_size']}; crops of {data['crop_px']} px from {size}, zoom "
-        f"{data['scale'][0]} to {data['scale'][1]}; {backbone(model['backbone'])}, {model['decoder']} decoder. "
-        f"Seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}. {machine['processor']}, {where}. "
-        f"Commits {', '.join(sorted({str(r['provenance']['commit']) for r in mine}))}."
-    )
-
-
-def backbone(source: str | Mapping[str, Any]) -> str:
-    """Return a backbone in words."""
-    if isinstance(source, str):
-        return f"backbone {source}"
-    sizes = ", ".join(f"{key} {value}" for key, value in source.items() if key in ("depths", "hidden_sizes", "stride"))
-    return f"backbone {source['model_type']} from random weights ({sizes})"
 
 
 def main_table(table: Table, mine: Sequence[Result]) -> list[str]:

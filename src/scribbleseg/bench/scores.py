@@ -1,4 +1,4 @@
-"""Reading results: the usual figure, other scores, shares of the gap, paired tests."""
+"""Reading results: the usual figure, other scores, shares of the gap, paired tests, what rows have in common."""
 
 from __future__ import annotations
 
@@ -77,3 +77,27 @@ def paired(mine: Sequence[Result], one: str, other: str) -> tuple[float, float] 
     if len(differences) < 6 or not any(differences):
         return None
     return statistics.mean(differences), float(wilcoxon(differences).pvalue)
+
+
+def shared(mine: Sequence[Result]) -> str:
+    """Return what all rows have in common, in a few sentences."""
+    config, machine = mine[0]["config"], mine[0]["provenance"]["machine"]
+    training, data, model = config["training"], config["data"], config["model"]
+    size = f"images {data['longest_px']} px long" if data["longest_px"] else "images of their own size"
+    where = machine["accelerator"] or f"{machine['cores']} cores, no GPU, {machine['threads']} thread a run"
+    seeds = sorted({r["seed"] for r in mine})
+    mark = f"**Protocol “{mine[0]['protocol']}”, not the whole table's.** " if mine[0]["protocol"] else ""
+    return (
+        f"{mark}{training['max_steps']} steps of {training['batch_size']}; crops of {data['crop_px']} px from {size}, zoom "
+        f"{data['scale'][0]} to {data['scale'][1]}; {backbone(model['backbone'])}, {model['decoder']} decoder. "
+        f"Seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}. {machine['processor']}, {where}. "
+        f"Commits {', '.join(sorted({str(r['provenance']['commit']) for r in mine}))}."
+    )
+
+
+def backbone(source: str | Mapping[str, Any]) -> str:
+    """Return a backbone in words."""
+    if isinstance(source, str):
+        return f"backbone {source}"
+    sizes = ", ".join(f"{key} {value}" for key, value in source.items() if key in ("depths", "hidden_sizes", "stride"))
+    return f"backbone {source['model_type']} from random weights ({sizes})"
