@@ -24,7 +24,7 @@ from scipy.sparse.csgraph import minimum_spanning_tree
 from benchmarks.ops.page import put, table
 from scribbleseg.atomic import atomic_path, write_text
 from scribbleseg.data.folder import open_dataset
-from scribbleseg.data.images import find_image, read_index, write_png
+from scribbleseg.data.images import read_index, write_png
 from scribbleseg.data.loader import evenly
 from scribbleseg.data.simulate import STYLES
 from scribbleseg.data.simulate.image import simulate
@@ -144,7 +144,9 @@ def run(data: Path, images: int, styles: Sequence[str], sets: Sequence[str] = tu
         stems = evenly(dataset.stems(split), images)
         masks = {stem: dataset.labels(stem, "masks") for stem in stems}
         people = measure(
-            (read_index(find_image(dataset.root / folder, stem)), masks[stem]) for folder in SETS[name][0] for stem in stems
+            (read_index(dataset.listing.find(dataset.root / folder, stem).path), masks[stem])
+            for folder in SETS[name][0]
+            for stem in stems
         )
         width = max(1.0, round(2 * people["objects"]["width"]["quartiles"][1]) / 2)
         found[name] = {"images": len(stems), "split": split, "brush_px": width, PEOPLE: people}

@@ -78,11 +78,24 @@ def _as_rgb(rgb: np.ndarray) -> np.ndarray:
 
 
 def _windowed(run: Callable[[Tensor], Tensor], image: Tensor, tops: list[int], lefts: list[int], window: int) -> Tensor:
-    high, wide = min(window, image.shape[-2]), min(window, image.shape[-1])
-    weight = torch.outer(_hill(high), _hill(wide)).to(image.device)
     places = [(top, left) for top in tops for left in lefts]
-    total: Tensor | None = None
+    weight = _weight(image, window)
+    high, wide = weight.shape
     mass = torch.zeros(image.shape[-2:], device=image.device)
+    for t, x in places:
+        mass[t : t + high, x : x + wide] += weight
+    return _weighted_sum(run, image, places, weight) / mass
+
+
+def _weight(image: Tensor, window: int) -> Tensor:
+    """Return the weight of a window's pixels, as large as the window is in this image."""
+    return torch.outer(*(_hill(min(window, side)) for side in image.shape[-2:])).to(image.device)
+
+
+def _weighted_sum(run: Callable[[Tensor], Tensor], image: Tensor, places: list[tuple[int, int]], weight: Tensor) -> Tensor:
+    """Return the sum of the windows' probabilities, each times ``weight``, (1, C, H, W) on the image's device."""
+    high, wide = weight.shape
+    total: Tensor | None = None
     for first in range(0, len(places), WINDOW_BATCH):
         group = places[first : first + WINDOW_BATCH]
         probs = run(torch.cat([image[..., t : t + high, x : x + wide] for t, x in group]))
@@ -90,9 +103,8 @@ def _windowed(run: Callable[[Tensor], Tensor], image: Tensor, tops: list[int], l
             total = torch.zeros(1, probs.shape[1], *image.shape[-2:], device=image.device)
         for (t, x), part in zip(group, probs, strict=True):
             total[0, :, t : t + high, x : x + wide] += part * weight
-            mass[t : t + high, x : x + wide] += weight
     assert total is not None
-    return total / mass
+    return total
 
 
 def _hill(length: int) -> Tensor:
@@ -175,18 +187,13 @@ def predicted_bands(
 @torch.inference_mode()
 def _band(model: TrainedModel, rgb: np.ndarray, lefts: list[int]) -> Tensor:
     """Return the weighted sum of the windows' probabilities over one row of windows, (C, h, W)."""
-    device = model.segmenter.mean.device
-    high, width = rgb.shape[:2]
-    wide = min(model.window_px, width)
-    weight = torch.outer(_hill(high), _hill(wide))
-    total = torch.zeros(len(model.names), high, width)
-    for first in range(0, len(lefts), WINDOW_BATCH):
-        group = lefts[first : first + WINDOW_BATCH]
-        windows = np.stack([rgb[:, x : x + wide].transpose(2, 0, 1) for x in group])
-        probs = model.segmenter.probabilities(torch.from_numpy(windows).to(device)).float().cpu()
-        for x, part in zip(group, probs, strict=True):
-            total[:, :, x : x + wide] += part * weight
-    return total
+    network = model.segmenter
+    image = torch.from_numpy(rgb.transpose(2, 0, 1))[None]  # stays on the CPU, for its sum may be large
+
+    def run(windows: Tensor) -> Tensor:
+        return network.probabilities(windows.to(network.mean.device)).float().cpu()
+
+    return _weighted_sum(run, image, [(0, x) for x in lefts], _weight(image, model.window_px))[0]
 
 
 def _refuse_to_overwrite(out: Path, images: Path) -> None:

@@ -10,7 +10,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from scribbleseg.data.images import IMAGE_SUFFIXES, MAX_PIXELS, find_image, image_size, read_index, read_rgb, write_png
+from scribbleseg.data.images import IMAGE_SUFFIXES, MAX_PIXELS, image_size, read_index, read_rgb, write_png
+from scribbleseg.data.listing import Listing
 from scribbleseg.data.readers.tiff import upright
 from scribbleseg.errors import DataError, StorageError
 
@@ -260,25 +261,25 @@ class TestFindImage:
     def test_any_known_suffix(self, tmp_path, suffix):
         (tmp_path / f"a.b{suffix}").touch()
         (tmp_path / f"a{suffix}").touch()
-        assert find_image(tmp_path, "a.b") == tmp_path / f"a.b{suffix}"
+        assert Listing().find(tmp_path, "a.b").path == tmp_path / f"a.b{suffix}"
 
     def test_stem_in_a_subfolder(self, tmp_path):
         (tmp_path / "sub").mkdir()
         (tmp_path / "sub" / "a.png").touch()
-        assert find_image(tmp_path, "sub/a") == tmp_path / "sub" / "a.png"
+        assert Listing().find(tmp_path, "sub/a").path == tmp_path / "sub" / "a.png"
 
     @pytest.mark.parametrize("others", [[], ["a.txt", "ab.png", "a.bmp"]])
     def test_none(self, tmp_path, others):
         for name in others:
             (tmp_path / name).touch()
         with pytest.raises(DataError, match=r"one file ending in \.png, \.jpg(.|\n)*no such file"):
-            find_image(tmp_path, "a")
+            Listing().find(tmp_path, "a")
 
     def test_two_are_named(self, tmp_path):
         (tmp_path / "a.png").touch()
         (tmp_path / "a.jpg").touch()
         with pytest.raises(DataError, match=re.escape("a.png, a.jpg")):
-            find_image(tmp_path, "a")
+            Listing().find(tmp_path, "a")
 
 
 class TestWritePng:
@@ -381,7 +382,7 @@ def test_webp(tmp_path):
     picture = gradient(np.uint8, 3, (20, 30))
     Image.fromarray(picture).save(tmp_path / "a.webp", lossless=True)
     np.testing.assert_array_equal(read_rgb(tmp_path / "a.webp"), picture.astype(np.float32) / 255)
-    assert find_image(tmp_path, "a") == tmp_path / "a.webp"
+    assert Listing().find(tmp_path, "a").path == tmp_path / "a.webp"
 
 
 def test_a_format_nobody_knows_is_named(tmp_path):

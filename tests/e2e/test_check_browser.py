@@ -10,7 +10,7 @@ import pytest
 from scribbleseg.check.run import check
 from scribbleseg.check.sheet import write_sheet
 from tests.check.test_rules import change, copy_image, redraw, spoil_image
-from tests.e2e.test_report_browser import browser, luminance, ratio  # noqa: F401  (browser is a fixture)
+from tests.e2e.pages import assert_complete, luminance, open_listening, ratio
 from tests.fake.datasets import make_dataset
 
 pytestmark = pytest.mark.browser
@@ -28,28 +28,18 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
     return write_sheet(root / "sheet.html", check(root, jobs=1)).as_uri()
 
 
-def test_opens_without_errors_or_requests(browser, url):  # noqa: F811
-    page = browser.new_page()
-    said: list[str] = []
-    asked: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(url)
-    page.wait_for_load_state("networkidle")
+def test_opens_without_errors_or_requests(browser, url):
+    page, said, asked = open_listening(browser, url)
     assert said == []
-    assert [a for a in asked if not a.startswith("data:")] == [url]
-    broken = "images => images.filter(i => !i.complete || i.naturalWidth === 0).length"
+    assert asked == [url]
     assert page.locator("img").count() > 10
-    assert page.locator("img").evaluate_all(broken) == 0
-    assert page.locator("img:not([alt]), img[alt='']").count() == 0
-    assert page.locator("th:not([scope])").count() == 0
+    assert_complete(page)
     assert page.locator(".verdict").inner_text().startswith("Cannot be used: 1 image cannot be read")
     page.close()
 
 
 @pytest.mark.parametrize("width", [400, 1200])
-def test_only_boxes_scroll_sideways(browser, url, width):  # noqa: F811
+def test_only_boxes_scroll_sideways(browser, url, width):
     page = browser.new_page(viewport={"width": width, "height": 800})
     page.goto(url)
     for summary in page.locator("summary").all():
@@ -59,7 +49,7 @@ def test_only_boxes_scroll_sideways(browser, url, width):  # noqa: F811
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_in_both_themes(browser, url, scheme):  # noqa: F811
+def test_text_stands_out_in_both_themes(browser, url, scheme):
     page = browser.new_page(color_scheme=scheme)
     page.goto(url)
     colour = "element => getComputedStyle(element).color"

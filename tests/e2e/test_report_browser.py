@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from scribbleseg.report import report
+from tests.e2e.pages import assert_complete, luminance, open_listening, ratio
 from tests.test_report import make_data, make_run
 
 pytestmark = pytest.mark.browser
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    """A headless Chromium."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no chromium on the PATH")
-    with playwright.sync_playwright() as p:
-        opened = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -38,23 +23,13 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_opens_without_errors_or_requests(browser, url):
-    page = browser.new_page()
-    said: list[str] = []
-    asked: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(url)
-    page.wait_for_load_state("networkidle")
+    page, said, asked = open_listening(browser, url)
     assert said == []
-    assert [a[:80] for a in asked if not a.startswith("data:")] == [url[:80]]
+    assert [a[:80] for a in asked] == [url[:80]]
     assert page.locator("table").count() == 7
     for table in page.locator("table").all():
         assert table.is_visible()
-    broken = "images => images.filter(i => !i.complete || i.naturalWidth === 0).length"
-    assert page.locator("img").evaluate_all(broken) == 0
-    assert page.locator("img:not([alt]), img[alt='']").count() == 0
-    assert page.locator("th:not([scope])").count() == 0
+    assert_complete(page)
     page.close()
 
 
@@ -106,15 +81,3 @@ def test_text_stands_out_in_both_themes_also_in_the_curves(browser, url, scheme)
     drawn = page.locator(".curves svg text").first.evaluate("element => getComputedStyle(element).fill")
     assert ratio(luminance(drawn), behind) >= 4.5
     page.close()
-
-
-def luminance(colour: str) -> float:
-    """Return the relative luminance of an ``rgb(…)``."""
-    parts = [int(part) / 255 for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]
-    red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-def ratio(first: float, second: float) -> float:
-    """Return the contrast of two luminances."""
-    return (max(first, second) + 0.05) / (min(first, second) + 0.05)

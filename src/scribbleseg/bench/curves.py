@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scribbleseg.atomic import atomic_path
+from scribbleseg.bench.picture import picture_path, svg
 from scribbleseg.bench.scores import figure, shared, spread, values
 from scribbleseg.bench.table import Curve, Table
 
@@ -24,7 +23,7 @@ def curve_section(table: Table, title: str, results: Sequence[Mapping[str, Any]]
         mine = [r for r in results if r["network"] == network and r["data"] in curve.points.values() and "test" in r]
         if len({r["data"] for r in mine}) < 2:  # one point is no curve
             continue
-        picture = images / (re.sub(r"[^\w.-]+", "_", f"{name}--{title}--{network}") + ".svg")
+        picture = picture_path(images, name, title, network)
         draw(table, curve, mine, picture)
         usual, _ = figure(mine[0]["test"])
         lines += [f"### {title}, {network}", "", shared(mine), ""]
@@ -46,13 +45,8 @@ def at(mine: Sequence[Mapping[str, Any]], data: str, method: str) -> list[float]
 
 def draw(table: Table, curve: Curve, mine: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw every method's mean over seeds as a line, with its smallest and largest seed."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
     usual, _ = figure(mine[0]["test"])
-    with mpl.rc_context({"svg.hashsalt": "scribbleseg", "font.size": 9, "svg.fonttype": "path"}):
-        sheet = Figure(figsize=(6.4, 3.6), layout="constrained")
-        axes = sheet.subplots()
+    with svg(path, 6.4, 3.6) as axes:
         drawn = [m for m in table.methods if any(at(mine, data, m) for data in curve.points.values())]
         for n, method in enumerate(drawn):
             points = [(x, found) for x, data in curve.points.items() if (found := at(mine, data, method))]
@@ -64,7 +58,4 @@ def draw(table: Table, curve: Curve, mine: Sequence[Mapping[str, Any]], path: Pa
         axes.set_ylabel(f"{usual} on test")
         axes.set_xticks(list(curve.points))
         axes.grid(axis="y", color="0.9", linewidth=0.8)
-        axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
-        with atomic_path(path) as temporary:
-            sheet.savefig(temporary, format="svg", metadata={"Date": None}, facecolor="white")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
 from scribbleseg.atomic import write_text
 from scribbleseg.bench.curves import curve_section
-from scribbleseg.bench.picture import gap_picture
+from scribbleseg.bench.picture import gap_picture, picture_path
 from scribbleseg.bench.reported import reported_section
 from scribbleseg.bench.run import Folder
 from scribbleseg.bench.scores import Result, columns, ends, figure, gap_closed, paired, shared, spread, values
@@ -46,7 +45,7 @@ def section(table: Table, results: Sequence[Result], images: Path, name: str) ->
             if not mine or (data in points and not any(r["method"] == table.high for r in mine)):
                 continue
             lines += [f"### {data}, {network}", "", shared(mine), "", *main_table(table, mine), ""]
-            picture = images / (re.sub(r"[^\w.-]+", "_", f"{name}--{data}--{network}") + ".svg")
+            picture = picture_path(images, name, data, network)
             if gap_picture(table, mine, picture):
                 lines += [f"![Share of the gap closed, {data}, {network}](images/{picture.name})", ""]
             if rows := variants(table, mine):

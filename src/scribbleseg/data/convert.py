@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from scribbleseg.atomic import storage_error, write_text
+from scribbleseg.atomic import atomic_folder, write_text
 from scribbleseg.data.formats import format_named, recognise
 from scribbleseg.data.formats.contents import About, Annotated, Item, Options
 from scribbleseg.data.formats.labels import check_ids
@@ -99,7 +96,7 @@ def convert(
     say(opened.decided)
     summary = Summary(opened.names)
     done: set[str] = set()
-    with _appearing(out) as folder:
+    with atomic_folder(out) as folder:
         with writing.writer(folder, About(out.name, opened.names, opened.volume)) as add:
             for item in _until_broken(iter(opened.items), path, summary):
                 try:
@@ -147,20 +144,3 @@ def _until_broken(items: Iterator[Item], path: Path, summary: Summary) -> Iterat
         except DataError as error:
             summary.failed.append((path.name, error))
             return
-
-
-@contextlib.contextmanager
-def _appearing(out: Path) -> Iterator[Path]:
-    """Yield a folder beside ``out`` that takes its name when the block ends well, and is removed when not."""
-    folder: Path | None = None
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix="writing-", suffix=".part", dir=out.parent))
-        yield folder
-        folder.chmod(0o755)
-        folder.rename(out)
-    except OSError as error:
-        raise storage_error(error, out) from None
-    finally:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)

@@ -13,7 +13,6 @@ from PIL import Image as Pillow
 
 from scribbleseg.atomic import atomic_path
 from scribbleseg.data.intensity import Ranges, rgb_of
-from scribbleseg.data.listing import find_image
 from scribbleseg.data.readers import READERS, Reader, pillow, reader_of
 from scribbleseg.data.readers.image import MAX_PIXELS, Image, Window, decoding
 from scribbleseg.errors import DataError
@@ -24,7 +23,6 @@ __all__ = [
     "MAX_PIXELS",
     "Image",
     "Window",
-    "find_image",
     "image_size",
     "open_image",
     "read_index",

@@ -101,12 +101,3 @@ def _wrong(folder: Path, stem: str, got: str) -> DataError:
     if stem.lower().endswith(tuple(READERS)):
         got += "; split lists hold names without suffix"
     return DataError(folder / stem, f"one file ending in {', '.join(READERS)}", got, "add it, or mend the split list")
-
-
-def find_image(folder: Path, stem: str) -> Path:
-    """Return the file in ``folder`` with this stem; a :class:`Listing` is quicker for many.
-
-    Raises:
-        DataError: none, or more than one.
-    """
-    return Listing().find(folder, stem).path

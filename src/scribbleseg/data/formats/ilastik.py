@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
 
-from scribbleseg.atomic import write_text
-from scribbleseg.data.formats.contents import About, Add, Annotated, Format, Item, Options, Source, become
+from scribbleseg.data.formats.contents import About, Add, Format, Item, Options, Source, become
 from scribbleseg.data.formats.labels import check_ids, to_ours
-from scribbleseg.data.formats.pictures import find_picture, near, write_picture
+from scribbleseg.data.formats.pictures import beside_pictures, find_picture, near
 from scribbleseg.data.formats.safety import check_shape, files_in, library, only_file, reading, safe_stem
 from scribbleseg.data.formats.stacks import axes_of, check_data, write_zero_tiff, zero_source
 from scribbleseg.data.formats.volumes import PATTERN, check_volume, cut, failing, stack_picture
@@ -54,17 +53,9 @@ class Ilastik(Format):
         files = exported_files(path) or ([path] if path.is_file() else files_in(path, *EXPORTED))
         return zero_source(path, path if path.is_dir() else path.parent, files, options, "ilastik", ENDINGS)
 
-    @contextlib.contextmanager
-    def writer(self, out: Path, about: About) -> Iterator[Add]:
+    def writer(self, out: Path, about: About) -> AbstractContextManager[Add]:
         """See the base class."""
-
-        def add(image: Annotated) -> None:
-            if image.image is not None:
-                write_picture(image, out / "images")
-            write_zero_tiff(out / f"{image.stem}_Labels.tif", image.labels)
-
-        yield add
-        write_text(out / "names.txt", "\n".join(about.names) + "\n")
+        return beside_pictures(out, about, lambda image: write_zero_tiff(out / f"{image.stem}_Labels.tif", image.labels))
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from scribbleseg.atomic import write_text
 from scribbleseg.data.formats.contents import About, Add, Annotated, Format, Options, Source, become, each
 from scribbleseg.data.formats.labels import check_ids, to_ours
-from scribbleseg.data.formats.pictures import find_picture, near, write_labels, write_picture
+from scribbleseg.data.formats.pictures import beside_pictures, find_picture, near, write_labels
 from scribbleseg.data.formats.safety import files_in
 from scribbleseg.data.images import read_index
 from scribbleseg.errors import DataError
@@ -69,17 +69,9 @@ class IndexPng(Format):
         moved = f"; ids above it move down by one, {become(names)}" if unlabelled < len(names) else ""
         return Source(names, f"{unlabelled} means not annotated ({why}){moved}", each(files, load))
 
-    @contextlib.contextmanager
-    def writer(self, out: Path, about: About) -> Iterator[Add]:
+    def writer(self, out: Path, about: About) -> AbstractContextManager[Add]:
         """See the base class."""
-
-        def add(image: Annotated) -> None:
-            if image.image is not None:
-                write_picture(image, out / "images")
-            write_labels(out / "labels" / f"{image.stem}.png", image.labels)
-
-        yield add
-        write_text(out / "names.txt", "\n".join(about.names) + "\n")
+        return beside_pictures(out, about, lambda image: write_labels(out / "labels" / f"{image.stem}.png", image.labels))
 
 
 def decide(folder: Path, counts: np.ndarray) -> tuple[int, str]:

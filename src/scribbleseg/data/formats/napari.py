@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from scribbleseg.atomic import write_text
-from scribbleseg.data.formats.contents import About, Add, Annotated, Format, Options, Source
+from scribbleseg.data.formats.contents import About, Add, Format, Options, Source
 from scribbleseg.data.formats.index_png import label_folder
-from scribbleseg.data.formats.pictures import write_picture
+from scribbleseg.data.formats.pictures import beside_pictures
 from scribbleseg.data.formats.safety import files_in, head
 from scribbleseg.data.formats.stacks import write_zero_tiff, zero_source
 
@@ -40,17 +38,9 @@ class Napari(Format):
             files = [path] if path.is_file() else files_in(folder, ".tif", ".tiff", deep=True)
         return zero_source(path, folder, files, options, "napari", ENDINGS)
 
-    @contextlib.contextmanager
-    def writer(self, out: Path, about: About) -> Iterator[Add]:
+    def writer(self, out: Path, about: About) -> AbstractContextManager[Add]:
         """See the base class."""
-
-        def add(image: Annotated) -> None:
-            if image.image is not None:
-                write_picture(image, out / "images")
-            write_zero_tiff(out / "labels" / f"{image.stem}.tif", image.labels)
-
-        yield add
-        write_text(out / "names.txt", "\n".join(about.names) + "\n")
+        return beside_pictures(out, about, lambda image: write_zero_tiff(out / "labels" / f"{image.stem}.tif", image.labels))
 
 
 def zarr_arrays(path: Path) -> list[Path]:

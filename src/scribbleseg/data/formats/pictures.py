@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from scribbleseg.atomic import storage_error
-from scribbleseg.data.formats.contents import Annotated
+from scribbleseg.atomic import storage_error, write_text
+from scribbleseg.data.formats.contents import About, Add, Annotated
 from scribbleseg.data.formats.safety import PICTURE_SUFFIXES
 from scribbleseg.data.images import IMAGE_SUFFIXES, image_size
 from scribbleseg.data.readers.image import decoding
@@ -117,6 +117,25 @@ def _decoded(path: Path) -> np.ndarray:
     """Return a picture of a kind that is not trained from, as uint8 (H, W, 3)."""
     with decoding(path, "a picture"), Image.open(path) as picture:
         return np.asarray(picture.convert("RGB"))
+
+
+@contextlib.contextmanager
+def beside_pictures(out: Path, about: About, write: Callable[[Annotated], None]) -> Iterator[Add]:
+    """Yield what writes an image's labels and, in ``images``, its picture; the class names are listed at the end.
+
+    Args:
+        out: folder.
+        about: the set.
+        write: writes the labels of one image.
+    """
+
+    def add(image: Annotated) -> None:
+        if image.image is not None:
+            write_picture(image, out / "images")
+        write(image)
+
+    yield add
+    write_text(out / "names.txt", "\n".join(about.names) + "\n")
 
 
 def write_labels(path: Path, labels: np.ndarray) -> None:

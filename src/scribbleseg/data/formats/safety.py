@@ -21,7 +21,7 @@ from scribbleseg.errors import ConfigError, DataError, ScribblesegError
 MAX_BYTES = 1 << 30
 
 #: Suffixes of pictures; what the program does not train from is written anew as PNG.
-PICTURE_SUFFIXES = tuple(dict.fromkeys((*IMAGE_SUFFIXES, ".bmp", ".gif", ".webp")))
+PICTURE_SUFFIXES = (*IMAGE_SUFFIXES, ".bmp", ".gif")
 
 #: How far outside the picture a point may lie, in pixels: a pen slips, but not this far.
 MAX_COORDINATE = 1e6
@@ -85,7 +85,7 @@ def safe_name(name: object, where: object) -> str:
 def safe_stem(name: object, where: object) -> str:
     """Return the name of an image without the suffix of a picture; see :func:`safe_name`."""
     text = safe_name(name, where)
-    suffix = next((s for s in (".nii.gz", ".nii", *PICTURE_SUFFIXES) if text.lower().endswith(s)), "")
+    suffix = next((s for s in PICTURE_SUFFIXES if text.lower().endswith(s)), "")
     return safe_name(text[: len(text) - len(suffix)], where)
 
 
