@@ -19,10 +19,10 @@ from matplotlib.figure import Figure
 from scribbleseg.atomic import atomic_path, write_text
 from scribbleseg.data.folder import open_dataset
 from scribbleseg.demo import METHODS
-from scribbleseg.evaluate import read_scores
 from scribbleseg.models.folder import load_model
 from scribbleseg.palette import blend
 from scribbleseg.predict import predict_mask
+from scribbleseg.scores import read_scores
 
 HERE = Path(__file__).parents[1]
 PICTURE, README = HERE / "docs" / "images" / "demo.png", HERE / "README.md"

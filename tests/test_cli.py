@@ -278,7 +278,19 @@ def test_print_config_shows_every_setting_and_is_read_back(cli: Any, settings: P
 
 def test_every_verb_has_help_and_the_list_is_complete() -> None:
     verbs = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
-    assert verbs == {"train", "check", "predict", "evaluate", "report", "bench", "convert", "simulate", "demo", "doctor"}
+    assert verbs == {
+        "train",
+        "check",
+        "predict",
+        "evaluate",
+        "compare",
+        "report",
+        "bench",
+        "convert",
+        "simulate",
+        "demo",
+        "doctor",
+    }
     for command in app.registered_commands:
         assert command.callback is not None
         assert command.callback.__doc__

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scribbleseg import metrics
 from scribbleseg.data.folder import open_dataset
 from scribbleseg.data.images import read_index, write_png
 from scribbleseg.errors import DataError, ScribblesegError
-from scribbleseg.evaluate import BORDER_PX, evaluate, read_scores, score, summary, write_scores
+from scribbleseg.evaluate import BORDER_PX, Prediction, evaluate, score
+from scribbleseg.metrics import counts
+from scribbleseg.scores import read_scores, summary, write_scores
 from tests.fake.datasets import make_dataset, write_lines
 
 SIZE = (20, 30)
@@ -76,7 +77,7 @@ class TestScores:
         wrong_there = area(1, 300)
         wrong_there[-1] = 1
         scores = evaluate(predictions(tmp_path / "out", {"a": wrong_there}), root)
-        assert metrics.pixel_accuracy(scores.confusion) == 1.0
+        assert counts.pixel_accuracy(scores.confusion) == 1.0
         assert int(scores.confusion.sum()) == 600 - 30
 
     def test_border_scores_see_the_border_alone(self, tmp_path):
@@ -98,7 +99,9 @@ class TestScores:
     def test_absent_class_is_null_and_not_in_the_mean(self, tmp_path):
         root = masks_data(tmp_path / "data", {"a": area(1, 10)}, num_classes=3)
         tree = summary(evaluate(root / "masks", root))
-        assert tree["classes"]["stone"] == {"pixels": 0} | dict.fromkeys(("iou", "dice", "precision", "recall", "border_iou"))
+        undefined = ("iou", "dice", "precision", "recall", "border_iou", "boundary_iou", "hd95", "assd")
+        counted = {"pixels": 0, "cases": 0, "missed": 0, "iou_interval": [None, None]}
+        assert tree["classes"]["stone"] == counted | dict.fromkeys(undefined)
         assert tree["miou"] == 1.0
 
     def test_progress_is_told(self, dataset_root):
@@ -218,7 +221,7 @@ class TestFile:
         } <= set(tree)
         assert {"classes", "confusion", "per_image"} <= set(tree)
         assert (tree["source"], tree["data"], tree["split"]) == ("out", "data", "test")
-        assert tree["per_image"][1] == {"stem": "b", "miou": None, "pixel_accuracy": None}
+        assert tree["per_image"][1] == {"stem": "b", "miou": None, "pixel_accuracy": None, "hd95": None}
         assert {key: tree[key] for key in summary(scores)} == summary(scores)
 
     def test_provenance_names_versions_but_nobody(self, tmp_path, dataset_root):
@@ -240,6 +243,6 @@ class TestFile:
 
 def test_a_function_can_predict(dataset_root):
     dataset = open_dataset(dataset_root)
-    scores = score(dataset, dataset.stems("test"), lambda stem: np.zeros((48, 64), np.uint8))
+    scores = score(dataset, dataset.stems("test"), lambda stem: Prediction(np.zeros((48, 64), np.uint8)))
     assert scores.confusion[:, 1:].sum() == 0
     assert len(scores.per_image) == 1

@@ -19,7 +19,7 @@ from scribbleseg.config import METHODS, ModelConfig, dump_config, parse_config
 from scribbleseg.data.folder import open_dataset
 from scribbleseg.data.images import read_index, write_png
 from scribbleseg.errors import ConfigError, DataError
-from scribbleseg.evaluate import fingerprint, score, write_scores
+from scribbleseg.evaluate import Prediction, fingerprint, score
 from scribbleseg.models.folder import TrainedModel, save_model
 from scribbleseg.models.segmenter import Segmenter
 from scribbleseg.report import differences, mark_best, number, pick_cases, report
@@ -33,6 +33,7 @@ from scribbleseg.report_figures import (
     thinned,
     tile_size,
 )
+from scribbleseg.scores import write_scores
 from tests.fake.datasets import make_dataset, write_lines
 
 MODEL = {
@@ -81,10 +82,10 @@ def make_run(
     if scored:
         rng, stems = np.random.default_rng(resolved.seed), dataset.stems("test")
 
-        def predict(stem: str) -> np.ndarray:
+        def predict(stem: str) -> Prediction:
             truth = dataset.labels(stem, "masks")
             wrong = rng.random(truth.shape) < noise * (1 + stems.index(stem))
-            return np.where(wrong, (truth + 1) % len(dataset.names), truth).astype(np.uint8)
+            return Prediction(np.where(wrong, (truth + 1) % len(dataset.names), truth).astype(np.uint8))
 
         known = {"source": folder.name, "data": "fake", "split": "test", "fingerprint": fingerprint(folder, dataset, "test")}
         write_scores(folder / "scores_test.json", score(dataset, stems, predict), **known)

@@ -17,10 +17,11 @@ from scribbleseg.data.folder import open_dataset
 from scribbleseg.data.images import read_index, read_rgb
 from scribbleseg.data.loader import load_sample
 from scribbleseg.errors import DataError
-from scribbleseg.evaluate import evaluate, fingerprint, summary
+from scribbleseg.evaluate import evaluate, fingerprint
 from scribbleseg.models.folder import load_model
 from scribbleseg.predict import predict_folder, predict_mask
 from scribbleseg.report import report
+from scribbleseg.scores import summary
 from scribbleseg.training.run import train
 from tests.fake.datasets import class_map, make_dataset, strokes_of, write_image, write_lines
 from tests.fake.scans import write_hdf5, write_nifti, write_series, write_zarr
@@ -250,5 +251,5 @@ def test_a_plain_data_set_keeps_its_model_folder_and_its_scores(dataset_root, tm
     path.write_text(json.dumps(tree))
     assert load_model(run).names == ("background", "leaf", "stone")
     scores = summary(evaluate(run, make_dataset(tmp_path / "other")))
-    assert all(set(i) == {"stem", "miou", "pixel_accuracy"} for i in scores["per_image"])
+    assert all(set(i) == {"stem", "miou", "pixel_accuracy", "hd95"} for i in scores["per_image"])
     assert "volume_dice" not in scores

@@ -12,10 +12,11 @@ report(["runs/leaves"], "report.html")
 from scribbleseg.check.run import check
 from scribbleseg.config import RunConfig, load_config
 from scribbleseg.data.folder import Dataset, open_dataset
-from scribbleseg.evaluate import evaluate, summary
+from scribbleseg.evaluate import evaluate
 from scribbleseg.models.folder import TrainedModel, load_model
 from scribbleseg.predict import predict_folder, predict_mask, probabilities
 from scribbleseg.report import report
+from scribbleseg.scores import summary
 from scribbleseg.training.run import train
 
 __all__ = [

@@ -115,7 +115,8 @@ def evaluate(
 ) -> None:
     """Score a model, or a folder of masks, against a data set's dense masks."""
     from scribbleseg.errors import ConfigError
-    from scribbleseg.evaluate import evaluate as run, summary, table, write_scores
+    from scribbleseg.evaluate import evaluate as run
+    from scribbleseg.scores import summary, table, write_scores
 
     source = model or masks
     if source is None or (model and masks):
@@ -126,6 +127,19 @@ def evaluate(
     if json is not None:
         write_scores(json, scores, source=source.name, data=data.name, split=split)
         print(f"scores: {json}")
+
+
+@app.command()
+def compare(
+    one: Annotated[Path, typer.Argument(help="Scores that `evaluate --json` wrote.")],
+    other: Annotated[Path, typer.Argument(help="Another model's scores on the same images.")],
+) -> None:
+    """Say how two models differ on the same images, and whether that may be chance."""
+    from scribbleseg.compare import compare as run, comparison_table
+    from scribbleseg.scores import read_scores
+
+    trees = read_scores(one), read_scores(other)
+    print(comparison_table(run(*trees), (one.stem, other.stem)))
 
 
 @app.command()

@@ -10,8 +10,8 @@ from typing import Any
 from scribbleseg.config import RunConfig, parse_config
 from scribbleseg.data.synthetic import make_dataset
 from scribbleseg.errors import ConfigError
-from scribbleseg.evaluate import read_scores
 from scribbleseg.report import report
+from scribbleseg.scores import read_scores
 from scribbleseg.training.run import train
 
 #: Method name and title of each training, the baseline first.

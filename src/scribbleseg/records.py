@@ -122,6 +122,20 @@ class Terms:
 
 
 @dataclass(frozen=True)
+class DistanceSums:
+    """Distances between contours, added up over images.
+
+    Attributes:
+        unit: ``mm`` where every image's file says the spacing of its pixels, else ``px``.
+        sums: float64, a row a class: HD95, ASSD, number of images they are of, and how many of these lack the class in one of
+            truth and prediction.
+    """
+
+    unit: Literal["px", "mm"]
+    sums: Float64[np.ndarray, "C 4"]
+
+
+@dataclass(frozen=True)
 class Scores:
     """The outcome of an evaluation. An absent class is NaN in the arrays and ``null`` in JSON.
 
@@ -129,7 +143,11 @@ class Scores:
         names: class names by id.
         confusion: pixel counts, row = truth, column = prediction, pooled over the images.
         border_confusion: the same over pixels within ``border_px`` of a class border.
-        per_image: one dict an image: stem, miou, pixel_accuracy; ``spacing_mm`` (rows, columns) where the file says it.
+        boundary: pixels in both bands along the contours of a class, and in either; int64 (2, C).
+        distances: between the contours of truth and prediction.
+        reliability: pixels, sum of confidence and right pixels by confidence, (3, bins); None for masks alone.
+        replicates: the confusion of resampled sets of images, (R, C, C).
+        per_image: one dict an image: stem, miou, pixel_accuracy, hd95; ``spacing_mm`` (rows, columns) where the file says it.
         per_volume: one dict a volume: volume, then a Dice value per class name; empty without ``volume``.
     """
 
@@ -137,5 +155,9 @@ class Scores:
     confusion: np.ndarray
     border_confusion: np.ndarray
     border_px: int
+    boundary: np.ndarray
+    distances: DistanceSums
+    reliability: np.ndarray | None
+    replicates: np.ndarray
     per_image: tuple[dict[str, Any], ...]
     per_volume: tuple[dict[str, Any], ...]

@@ -21,12 +21,13 @@ from scribbleseg.config import RunConfig, dump_config, load_config, without_plac
 from scribbleseg.data.folder import Dataset, open_dataset
 from scribbleseg.data.loader import evenly
 from scribbleseg.errors import ConfigError, DataError
-from scribbleseg.evaluate import evaluate, fingerprint, read_scores, write_scores
+from scribbleseg.evaluate import evaluate, fingerprint
 from scribbleseg.models.folder import load_model
 from scribbleseg.palette import hex_colours
 from scribbleseg.predict import pick_device, predict_mask
 from scribbleseg.provenance import provenance
 from scribbleseg.report_figures import Style, case_tiles, curve_panels, read_history, run_style
+from scribbleseg.scores import read_scores, write_scores
 
 ABSENT = "–"
 NUM_CASES = 6

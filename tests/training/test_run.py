@@ -15,8 +15,9 @@ import torch
 from scribbleseg.config import RunConfig, load_config, parse_config
 from scribbleseg.data.images import write_png
 from scribbleseg.errors import ConfigError, DataError, StorageError, TrainingError
-from scribbleseg.evaluate import evaluate, summary
+from scribbleseg.evaluate import evaluate
 from scribbleseg.models.backbone import build_backbone
+from scribbleseg.scores import summary
 from scribbleseg.training.module import SegmentationModule
 from scribbleseg.training.run import train
 from scribbleseg.trees import merge

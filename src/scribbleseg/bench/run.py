@@ -20,9 +20,10 @@ from scribbleseg.bench.scores import figure
 from scribbleseg.bench.table import Cell, Places, Table, cells
 from scribbleseg.config import RunConfig, dump_config, environment_with, load_config, parse_config, without_places
 from scribbleseg.errors import ConfigError, ScribblesegError, nearest
-from scribbleseg.evaluate import evaluate, summary
+from scribbleseg.evaluate import evaluate
 from scribbleseg.losses.objective import complete
 from scribbleseg.provenance import provenance
+from scribbleseg.scores import summary
 from scribbleseg.training.run import train
 from scribbleseg.trees import differing_keys
 
@@ -66,6 +67,7 @@ def run_cell(cell: Cell, runs: Path, *, threads: int = 0) -> dict[str, Any]:
     for split in cell.splits:
         found = summary(evaluate(model, config.data.root, split=split))
         per_image = found.pop("per_image")
+        del found["replicates"]
         found["per_case"] = [mean(v) for v in found["per_volume"]] if "per_volume" in found else [i["miou"] for i in per_image]
         result[split] = found
     return result

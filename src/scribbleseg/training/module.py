@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from scribbleseg import metrics
 from scribbleseg.config import RunConfig
 from scribbleseg.data.loader import generator_for
 from scribbleseg.errors import ConfigError, ScribblesegError, TrainingError
 from scribbleseg.losses import Objective
+from scribbleseg.metrics import counts
 from scribbleseg.models.branch import Branch
 from scribbleseg.models.folder import TrainedModel
 from scribbleseg.models.segmenter import Segmenter
@@ -117,13 +117,13 @@ class SegmentationModule(pl.LightningModule):
         """Predict one whole image and count."""
         rgb, mask = item
         prediction = predict_mask(self.trained_model(), rgb)
-        self._confusion += metrics.confusion_matrix(mask, prediction, len(self.names))
+        self._confusion += counts.confusion_matrix(mask, prediction, len(self.names))
 
     def on_validation_epoch_end(self) -> None:
         """Log the pooled scores."""
-        self.log("val/miou", metrics.mean_present(metrics.iou(self._confusion)), prog_bar=True)
-        self.log("val/dice", metrics.mean_present(metrics.dice(self._confusion)[1:]))
-        self.log("val/pixel_accuracy", metrics.pixel_accuracy(self._confusion))
+        self.log("val/miou", counts.mean_present(counts.iou(self._confusion)), prog_bar=True)
+        self.log("val/dice", counts.mean_present(counts.dice(self._confusion)[1:]))
+        self.log("val/pixel_accuracy", counts.pixel_accuracy(self._confusion))
 
     def configure_optimizers(self) -> Any:
         """Return AdamW or SGD (a smaller rate for the backbone, no decay on vectors) with warm-up and poly decay."""

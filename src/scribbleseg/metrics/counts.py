@@ -34,30 +34,31 @@ def near_border(truth: np.ndarray, border_px: int) -> np.ndarray:
     return np.asarray(ndimage.distance_transform_edt(~edge) < border_px)
 
 
-def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """Divide; NaN where there is nothing to divide by."""
     return np.divide(above, below, out=np.full(np.shape(above), np.nan), where=np.asarray(below) > 0)
 
 
 def iou(confusion: np.ndarray) -> np.ndarray:
     """Intersection over union per class, (C,): TP / (TP + FP + FN); NaN if in neither truth nor prediction."""
     true_positive = np.diag(confusion).astype(float)
-    return _ratio(true_positive, confusion.sum(0) + confusion.sum(1) - true_positive)
+    return ratio(true_positive, confusion.sum(0) + confusion.sum(1) - true_positive)
 
 
 def dice(confusion: np.ndarray) -> np.ndarray:
     """Dice per class, (C,): 2 TP / (2 TP + FP + FN); NaN if in neither truth nor prediction."""
     true_positive = np.diag(confusion).astype(float)
-    return _ratio(2 * true_positive, (confusion.sum(0) + confusion.sum(1)).astype(float))
+    return ratio(2 * true_positive, (confusion.sum(0) + confusion.sum(1)).astype(float))
 
 
 def recall(confusion: np.ndarray) -> np.ndarray:
     """Share of a class's pixels that were found, (C,); NaN if the class is not in the truth."""
-    return _ratio(np.diag(confusion).astype(float), confusion.sum(1).astype(float))
+    return ratio(np.diag(confusion).astype(float), confusion.sum(1).astype(float))
 
 
 def precision(confusion: np.ndarray) -> np.ndarray:
     """Share of the pixels given to a class that are of it, (C,); NaN if the class was never predicted."""
-    return _ratio(np.diag(confusion).astype(float), confusion.sum(0).astype(float))
+    return ratio(np.diag(confusion).astype(float), confusion.sum(0).astype(float))
 
 
 def pixel_accuracy(confusion: np.ndarray) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from scribbleseg import metrics
+from scribbleseg.metrics import counts as metrics
 
 CASES = [
     pytest.param(0, 4, (7, 9), id="four classes"),

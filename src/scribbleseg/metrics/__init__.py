@@ -1,0 +1,1 @@
+"""Metrics: label maps in, numbers out."""
