@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import html
 import io
 import json
@@ -15,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from scribbleseg.compare import compare
 from scribbleseg.config import METHODS, ModelConfig, dump_config, parse_config
 from scribbleseg.data.folder import open_dataset
 from scribbleseg.data.images import read_index, write_png
@@ -22,17 +24,10 @@ from scribbleseg.errors import ConfigError, DataError
 from scribbleseg.evaluate import Prediction, fingerprint, score
 from scribbleseg.models.folder import TrainedModel, save_model
 from scribbleseg.models.segmenter import Segmenter
-from scribbleseg.report import differences, mark_best, number, pick_cases, report
-from scribbleseg.report_figures import (
-    MAX_POINTS,
-    curve_svg,
-    overlay_uri,
-    photo_uri,
-    read_history,
-    run_style,
-    thinned,
-    tile_size,
-)
+from scribbleseg.report.curves import MAX_POINTS, curve_svg, read_history, run_style, thinned
+from scribbleseg.report.page import pick_cases, report
+from scribbleseg.report.pictures import overlay_uri, photo_uri, tile_size
+from scribbleseg.report.tables import differences, mark_best, number
 from scribbleseg.scores import write_scores
 from tests.fake.datasets import make_dataset, write_lines
 
@@ -127,12 +122,13 @@ def test_nothing_comes_from_outside(world, name):
 
 
 def test_comparison_has_the_numbers_of_the_scores_and_marks_the_best(world):
-    head, plain, better = table_rows((world / "two.html").read_text(encoding="utf-8"), "comparison")
-    assert head[:3] == ["run", "mIoU", "foreground Dice"]
-    keys = ["miou", "foreground_dice", "mean_dice", "pixel_accuracy", "border_miou"]
+    head, plain, better, *_ = table_rows((world / "two.html").read_text(encoding="utf-8"), "comparison")
+    assert head[:4] == ["run", "mIoU", "95 % of mIoU", "foreground Dice"]
+    keys = ["miou", "foreground_dice", "mean_dice", "pixel_accuracy", "border_miou", "boundary_miou"]
     for title, row, star in (("plain", plain, ""), ("better", better, "*")):
         scores = json.loads((world / title / "scores_test.json").read_text(encoding="utf-8"))
-        assert row[:6] == [title] + [f"{star}{scores[key]:.3f}{star}" for key in keys]
+        assert row[:2] + row[3:8] == [title] + [f"{star}{scores[key]:.3f}{star}" for key in keys]
+        assert row[2] == "–".join(f"{end:.3f}" for end in scores["intervals"]["miou"])
     assert plain[-4:] == ["2,000", "partial_ce", "scribbles", "0"]
     assert better[-4:] == ["20", "dfr", "scribbles", "1"]
 
@@ -144,7 +140,10 @@ def test_class_and_confusion_tables(world):
     for row, (name, s) in zip(rows, scores["classes"].items(), strict=True):
         assert [cell.strip("*") for cell in row] == [
             name,
-            *(f"{s[key]:.3f}" for key in ("iou", "dice", "precision", "recall")),
+            *(f"{s[key]:.3f}" for key in ("iou", "dice", "precision", "recall", "boundary_iou")),
+            f"{s['hd95']:.2f}",
+            "–".join(f"{end:.3f}" for end in s["iou_interval"]),
+            f"{s['missed']} of {s['cases']}",
             f"{s['pixels']:,}",
         ]
     counts = np.array(scores["confusion"])
@@ -170,10 +169,12 @@ def test_worst_case_comes_first_and_typical_ones_are_others(world):
     per_image = json.loads((world / "better" / "scores_test.json").read_text(encoding="utf-8"))["per_image"]
     worst = min(per_image, key=lambda image: image["miou"])
     headings = re.findall(r"<h[34]>([^<]+)</h", page[page.index('<section id="cases">') :])
+    best = max(per_image, key=lambda image: image["miou"])
     assert headings[:2] == ["Worst cases", worst["stem"]]
     assert headings[3] == "Typical cases"
-    assert len(set(headings[1:3] + headings[4:6])) == 4
-    assert page.count("<figcaption>scribbles</figcaption>") == 4
+    assert headings[6:8] == ["Best cases", best["stem"]]
+    assert len({*headings[1:3], *headings[4:6], headings[7]}) == 5
+    assert page.count("<figcaption>scribbles</figcaption>") == 5
 
 
 def test_names_titles_and_stems_are_escaped(tmp_path):
@@ -213,7 +214,7 @@ def test_a_class_that_is_nowhere_is_a_dash(tmp_path):
     data = make_data(tmp_path / "data", {0: "background", 1: "leaf", 2: "stone", 3: "ghost"}, stems=2)
     run = make_run(tmp_path / "run", data, noise=0.0)
     page = report([run], tmp_path / "report.html", num_cases=1).read_text(encoding="utf-8")
-    assert table_rows(page, "classes")[-1] == ["ghost", "–", "–", "–", "–", "0"]
+    assert table_rows(page, "classes")[-1] == ["ghost", *["–"] * 8, "0"]
     assert table_rows(page, "confusion")[-1] == ["ghost"] + ["–"] * 4
     assert "No pixel of the truth is ghost" in page
 
@@ -253,12 +254,68 @@ def test_wrong_calls(world, tmp_path, runs, titles, got):
         report([world / run for run in runs], tmp_path / "report.html", titles=titles)
 
 
+def test_the_last_run_is_compared_with_the_others(world):
+    rows = table_rows((world / "two.html").read_text(encoding="utf-8"), "comparison")[3:]
+    trees = [json.loads((world / n / "scores_test.json").read_text(encoding="utf-8")) for n in ("plain", "better")]
+    found = {d.name: d for d in compare(*trees)}
+    assert [row[1] for row in rows[1:]] == list(found)
+    d = found["mIoU"]
+    assert rows[1][:4] == ["plain", "mIoU", f"{d.difference:+.3f}", "{:+.3f} … {:+.3f}".format(*d.interval)]
+    assert "against the others" not in (world / "one.html").read_text(encoding="utf-8")
+
+
+def test_strokes_of_the_training_split_are_counted(world):
+    rows = table_rows((world / "one.html").read_text(encoding="utf-8"), "strokes")[1:]
+    data = open_dataset(world / "data")
+    labels = np.concatenate([data.labels(s, "scribbles").ravel() for s in data.stems("train")])
+    assert [(row[0], row[1]) for row in rows] == [(n, f"{(labels == k).sum():,}") for k, n in enumerate(data.names)]
+
+
+def test_a_models_own_confidence_is_shown(tmp_path):
+    data = make_data(tmp_path / "data", stems=1)
+    run = make_run(tmp_path / "run", data, scored=False)
+    page = report([run], tmp_path / "report.html", num_cases=1, device="cpu").read_text(encoding="utf-8")
+    ece = json.loads((run / "scores_test.json").read_text(encoding="utf-8"))["calibration"]["ece"]
+    assert f"calibration error: run {ece:.3f}" in page
+    assert page.count("<svg") > 1
+
+
+@pytest.mark.parametrize("suffix", [".md", ".csv", ".json"])
+def test_other_forms_have_the_same_numbers(world, tmp_path, suffix):
+    path = report([world / "plain", world / "better"], tmp_path / f"report{suffix}", titles=["plain", "a | b"])
+    text, scores = (
+        path.read_text(encoding="utf-8"),
+        json.loads((world / "better" / "scores_test.json").read_text(encoding="utf-8")),
+    )
+    if suffix == ".json":
+        tree = json.loads(text)
+        assert tree["runs"][1]["scores"] == scores
+        assert tree["versus"][0]["differences"][0]["name"] == "mIoU"
+    elif suffix == ".csv":
+        rows = {(row["run"], row["class"]): row for row in csv.DictReader(io.StringIO(text))}
+        assert len(rows) == 2 * (1 + len(scores["classes"]))
+        assert float(rows["a | b", ""]["iou"]) == scores["miou"]
+        for name, s in scores["classes"].items():
+            assert float(rows["a | b", name]["hd95"]) == s["hd95"]
+            assert float(rows["a | b", name]["iou_low"]) == s["iou_interval"][0]
+    else:
+        assert f"| a \\| b | **{scores['miou']:.3f}** |" in text
+        for name, s in scores["classes"].items():
+            assert f"| {name} | **{s['iou']:.3f}** |" in text
+
+
 def test_pick_cases():
     images = [{"stem": s, "miou": m} for s, m in [("a", 0.9), ("b", None), ("c", 0.1), ("d", 0.5), ("e", 0.3), ("f", 0.7)]]
-    assert pick_cases(images, 2) == (["c", "e"], ["d", "f"])
-    assert pick_cases(images, 9) == (["c", "e", "d"], ["f", "a"])
-    assert pick_cases(images, 0) == ([], [])
-    assert pick_cases(images[:2], 3) == (["a"], [])
+
+    def picked(of: list, number: int) -> list[list[str]]:
+        groups = pick_cases(of, number)
+        assert list(groups) == ["Worst cases", "Typical cases", "Best cases"]
+        return list(groups.values())
+
+    assert picked(images, 1) == [["c"], ["e"], ["a"]]
+    assert picked(images, 9) == [["c", "e"], ["d", "f"], ["a"]]
+    assert picked(images, 0) == [[], [], []]
+    assert picked(images[:2], 3) == [["a"], [], []]
 
 
 def test_small_words():

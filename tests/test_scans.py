@@ -20,7 +20,7 @@ from scribbleseg.errors import DataError
 from scribbleseg.evaluate import evaluate, fingerprint
 from scribbleseg.models.folder import load_model
 from scribbleseg.predict import predict_folder, predict_mask
-from scribbleseg.report import report
+from scribbleseg.report.page import report
 from scribbleseg.scores import summary
 from scribbleseg.training.run import train
 from tests.fake.datasets import class_map, make_dataset, strokes_of, write_image, write_lines

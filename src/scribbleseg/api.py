@@ -15,7 +15,7 @@ from scribbleseg.data.folder import Dataset, open_dataset
 from scribbleseg.evaluate import evaluate
 from scribbleseg.models.folder import TrainedModel, load_model
 from scribbleseg.predict import predict_folder, predict_mask, probabilities
-from scribbleseg.report import report
+from scribbleseg.report.page import report
 from scribbleseg.scores import summary
 from scribbleseg.training.run import train
 

@@ -145,13 +145,13 @@ def compare(
 @app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders; several are compared.")],
-    out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("report.html"),
+    out: Annotated[Path, typer.Option(help="File to write: .html, .md, .csv or .json.")] = Path("report.html"),
     data: Annotated[Path | None, typer.Option(help="Data set, if not the one of the first run.")] = None,
     split: Annotated[str, typer.Option(help="Split to score and show.")] = "test",
     device: Device = "auto",
 ) -> None:
-    """Write one self-contained HTML file about one or several runs."""
-    from scribbleseg.report import report as run
+    """Write one self-contained file about one or several runs, to be read in a browser (or Markdown, CSV, JSON)."""
+    from scribbleseg.report.page import report as run
 
     print(f"report: {run(runs, out, data=data, split=split, device=device)}")
 

@@ -10,7 +10,7 @@ from typing import Any
 from scribbleseg.config import RunConfig, parse_config
 from scribbleseg.data.synthetic import make_dataset
 from scribbleseg.errors import ConfigError
-from scribbleseg.report import report
+from scribbleseg.report.page import report
 from scribbleseg.scores import read_scores
 from scribbleseg.training.run import train
 

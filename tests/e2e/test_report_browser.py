@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scribbleseg.report import report
+from scribbleseg.report.page import report
 from tests.e2e.pages import assert_complete, luminance, open_listening, ratio
 from tests.test_report import make_data, make_run
 
@@ -26,7 +26,7 @@ def test_opens_without_errors_or_requests(browser, url):
     page, said, asked = open_listening(browser, url)
     assert said == []
     assert [a[:80] for a in asked] == [url[:80]]
-    assert page.locator("table").count() == 7
+    assert page.locator("table").count() == 9
     for table in page.locator("table").all():
         assert table.is_visible()
     assert_complete(page)

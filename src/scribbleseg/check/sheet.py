@@ -23,7 +23,7 @@ from scribbleseg.data.loader import evenly
 from scribbleseg.errors import DataError
 from scribbleseg.palette import hex_colours
 from scribbleseg.records import UNLABELLED
-from scribbleseg.report_figures import coverage, overlay_uri, photo_uri, tile_size
+from scribbleseg.report.pictures import coverage, overlay_uri, photo_uri, tile_size
 
 #: Pictures on a sheet: at most so many with a fault, and so many others, evenly chosen over the lists.
 NUM_FAULTY, NUM_OTHERS = 24, 12

@@ -1,0 +1,1 @@
+"""The report: one self-contained file about one or several runs."""
