@@ -23,6 +23,7 @@ app = typer.Typer(
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 ModelFolder = Annotated[Path, typer.Option("--model", help="Model folder, or the run folder that holds it.")]
+Refine = Annotated[str | None, typer.Option(help="Draw the borders to the picture's edges: dense_crf or tree.")]
 DataFolder = Annotated[Path, typer.Option("--data", help="Data set: a folder with a dataset.yaml.")]
 
 
@@ -92,12 +93,13 @@ def predict(
     input: Annotated[Path, typer.Option("--input", help="Folder of images, or one image.")],
     out: Annotated[Path, typer.Option(help="Folder for the masks; overlays go to its overlays/.")],
     device: Device = "auto",
+    refine: Refine = None,
 ) -> None:
     """Predict a folder of images: an index PNG and a colour overlay each."""
     from scribbleseg.predict import predict_folder
 
     done = 0
-    for path in predict_folder(model, input, out, device=device):
+    for path in predict_folder(model, input, out, device=device, refine=refine):
         done += 1
         _tell(f"\r{done} done, last: {path.name}")
     _tell("\n")
@@ -112,6 +114,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="Split of the data set.")] = "test",
     json: Annotated[Path | None, typer.Option("--json", help="Write the scores to this file.")] = None,
     device: Device = "auto",
+    refine: Refine = None,
 ) -> None:
     """Score a model, or a folder of masks, against a data set's dense masks."""
     from scribbleseg.errors import ConfigError
@@ -121,7 +124,9 @@ def evaluate(
     source = model or masks
     if source is None or (model and masks):
         raise ConfigError("evaluate", "--model FOLDER or --masks FOLDER", "both" if model else "neither", "give one of them")
-    scores = run(source, data, split=split, device=device, progress=lambda done, all_: _tell(f"\r{done}/{all_} images"))
+    scores = run(
+        source, data, split=split, device=device, refine=refine, progress=lambda done, all_: _tell(f"\r{done}/{all_} images")
+    )
     _tell("\n")
     print(table(summary(scores)))
     if json is not None:

@@ -20,7 +20,7 @@ from scribbleseg.metrics.boundary import boundary_counts
 from scribbleseg.metrics.calibration import NUM_BINS, reliability_counts
 from scribbleseg.metrics.surfaces import Spacing, surface_distances
 from scribbleseg.models.folder import CONFIG, PREPROCESSOR, WEIGHTS, find_model, load_model
-from scribbleseg.predict import pick_device, probabilities
+from scribbleseg.predict import pick_device, refined_probabilities
 from scribbleseg.reading import PLAIN
 from scribbleseg.records import UNLABELLED, DistanceSums, Scores
 
@@ -50,6 +50,7 @@ def evaluate(
     *,
     split: str = "test",
     device: str = "auto",
+    refine: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Scores:
     """Score a model, or a folder of index masks, against a split's dense masks.
@@ -59,6 +60,7 @@ def evaluate(
         data: data set folder.
         split: name of the split.
         device: for a model.
+        refine: a name of :data:`scribbleseg.refine.REFINEMENTS`, for a model.
         progress: called with (done, total) after each image.
 
     Raises:
@@ -69,7 +71,7 @@ def evaluate(
     stems = dataset.stems(split)
     if not dataset.has_masks():
         raise DataError(dataset.root, "a folder of dense `masks` to compare with", "none", "evaluate on a data set with masks")
-    predict = _from_model(source, dataset, device) if _is_model(source) else _from_folder(source, dataset)
+    predict = _from_model(source, dataset, device, refine) if _is_model(source) else _from_folder(source, dataset)
     return score(dataset, stems, predict, progress)
 
 
@@ -171,7 +173,7 @@ def _is_model(folder: Path) -> bool:
     return any((place / name).is_file() for place in (folder, folder / "model") for name in (CONFIG, WEIGHTS))
 
 
-def _from_model(folder: Path, dataset: Dataset, device: str) -> Callable[[str], Prediction]:
+def _from_model(folder: Path, dataset: Dataset, device: str, refine: str | None) -> Callable[[str], Prediction]:
     model = load_model(folder)
     if model.names != dataset.names:
         got = ", ".join(model.names)
@@ -181,7 +183,7 @@ def _from_model(folder: Path, dataset: Dataset, device: str) -> Callable[[str], 
     model.segmenter.to(pick_device(device))
 
     def predict(stem: str) -> Prediction:
-        confidence, labels = probabilities(model, dataset.rgb(stem, model.reading)).max(0)
+        confidence, labels = refined_probabilities(model, dataset.rgb(stem, model.reading), refine).max(0)
         return Prediction(labels.to(torch.uint8).cpu().numpy(), confidence.float().cpu().numpy())
 
     return predict

@@ -20,6 +20,7 @@ from scribbleseg.data.readers.image import stem_of
 from scribbleseg.errors import ConfigError, DataError
 from scribbleseg.models.folder import TrainedModel, load_model
 from scribbleseg.palette import blend
+from scribbleseg.refine import refined
 
 #: Share of a window that overlaps the next.
 OVERLAP = 0.5
@@ -112,20 +113,33 @@ def _hill(length: int) -> Tensor:
     return torch.hann_window(length + 2, periodic=False)[1:-1] + 1e-3
 
 
-def predict_mask(model: TrainedModel, rgb: np.ndarray) -> np.ndarray:
+def predict_mask(model: TrainedModel, rgb: np.ndarray, refine: str | None = None) -> np.ndarray:
     """Return the most probable class of every pixel, uint8 (H, W)."""
-    return probabilities(model, rgb).argmax(0).to(torch.uint8).cpu().numpy()
+    return refined_probabilities(model, rgb, refine).argmax(0).to(torch.uint8).cpu().numpy()
 
 
-def predict_folder(model_folder: Path | str, images: Path | str, out: Path | str, *, device: str = "auto") -> Iterator[Path]:
+@torch.inference_mode()
+def refined_probabilities(model: TrainedModel, rgb: np.ndarray, refine: str | None) -> Tensor:
+    """Return :func:`probabilities`, refined by the method of that name, if any."""
+    probs = probabilities(model, rgb)
+    return probs if refine is None else refined(refine, probs, _as_rgb(rgb))
+
+
+def predict_folder(
+    model_folder: Path | str, images: Path | str, out: Path | str, *, device: str = "auto", refine: str | None = None
+) -> Iterator[Path]:
     """Predict every image of a folder (or one image), yielding each mask's path as it is done.
 
     ``out/STEM.png`` is the index mask at the image's size, ``out/overlays/STEM.png`` the picture with the classes in
     colour; of a stack ``STEM@007.png`` for each slice. Files appear whole or not at all. A picture of more than
     ``LARGE_PIXELS`` gets an overlay of fewer pixels, and one of more than ``MAX_PIXELS`` its mask as tiled TIFF.
 
+    Args:
+        refine: a name of :data:`scribbleseg.refine.REFINEMENTS`; not for pictures that are predicted band by band.
+
     Raises:
-        DataError: no images, two of one stem, or ``out`` is the images' own folder.
+        ConfigError: no such refinement.
+        DataError: no images, two of one stem, ``out`` is the images' own folder, or a picture too large to be refined.
         ModelError: the model folder is not whole.
     """
     model = load_model(model_folder)
@@ -137,15 +151,17 @@ def predict_folder(model_folder: Path | str, images: Path | str, out: Path | str
             ranges: Ranges = {}
             for number in range(image.num_slices):
                 name = stem_of(path) if image.num_slices == 1 else slice_stem(stem_of(path), number)
-                yield _predict_picture(model, image, number, ranges, out, name)
+                yield _predict_picture(model, image, number, ranges, out, name, refine)
 
 
-def _predict_picture(model: TrainedModel, image: Image, number: int, ranges: Ranges, out: Path, name: str) -> Path:
+def _predict_picture(
+    model: TrainedModel, image: Image, number: int, ranges: Ranges, out: Path, name: str, refine: str | None
+) -> Path:
     height, width, _ = image.shape
     mask = np.empty((height, width), np.uint8)
     step = math.ceil(math.sqrt(height * width / LARGE_PIXELS))  # of a large picture the overlay is a small one
     shown = []
-    for top, rgb, rows in predicted_bands(model, image, number, ranges):
+    for top, rgb, rows in predicted_bands(model, image, number, ranges, refine):
         mask[top : top + len(rows)] = rows
         shown.append(blend(rgb[-top % step :: step, ::step], rows[-top % step :: step, ::step]))
     write_png(out / "overlays" / f"{name}.png", np.concatenate(shown))
@@ -159,7 +175,7 @@ def _predict_picture(model: TrainedModel, image: Image, number: int, ranges: Ran
 
 
 def predicted_bands(
-    model: TrainedModel, image: Image, number: int, ranges: Ranges | None = None
+    model: TrainedModel, image: Image, number: int, ranges: Ranges | None = None, refine: str | None = None
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Yield the first row, the colours and the classes of one band of a picture after the other.
 
@@ -171,8 +187,11 @@ def predicted_bands(
     height, width, _ = image.shape
     if height * width <= LARGE_PIXELS or model.longest_px:
         rgb = rgb_of(image, model.reading, index=number, ranges=ranges)
-        yield 0, rgb, predict_mask(model, rgb)
+        yield 0, rgb, predict_mask(model, rgb, refine)
         return
+    if refine is not None:
+        got = f"{width} × {height}"
+        raise DataError(image.path, f"at most {LARGE_PIXELS} pixels to refine", got, "predict it without --refine")
     tops, lefts = window_starts(height, model.window_px), window_starts(width, model.window_px)
     high = min(height, model.window_px)
     total = torch.zeros(len(model.names), high, width)
