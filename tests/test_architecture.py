@@ -20,7 +20,20 @@ FLOORS: tuple[set[str], ...] = (
     {"records", "config", "methods", "errors", "atomic", "provenance", "palette", "trees", "reading"},
     {"ops", "data", "models"},
     {"losses"},
-    {"training", "predict", "refine", "metrics", "evaluate", "scores", "compare", "export", "report", "audit", "check"},
+    {
+        "training",
+        "predict",
+        "refine",
+        "metrics",
+        "runner",
+        "evaluate",
+        "scores",
+        "compare",
+        "export",
+        "report",
+        "audit",
+        "check",
+    },
     {"annotate", "bench", "distributed", "serve", "demo", "doctor", "api", "cli"},
 )
 FLOOR = {name: n for n, names in enumerate(FLOORS) for name in names}

@@ -284,6 +284,7 @@ def test_every_verb_has_help_and_the_list_is_complete() -> None:
         "predict",
         "evaluate",
         "compare",
+        "export",
         "report",
         "bench",
         "convert",

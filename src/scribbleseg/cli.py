@@ -148,6 +148,25 @@ def compare(
 
 
 @app.command()
+def export(
+    model: ModelFolder,
+    out: Annotated[Path, typer.Option(help="New folder for model.onnx and the runner that needs no PyTorch.")],
+    images: Annotated[Path | None, typer.Option(help="Pictures on which it must answer as the original does.")] = None,
+    input_: Annotated[str, typer.Option("--input", help="uint8, or float32 for values in [0, 1].")] = "uint8",
+) -> None:
+    """Write a model as ONNX with its preprocessing inside, and check that it answers as the original does."""
+    from scribbleseg.errors import ConfigError
+    from scribbleseg.export import export_onnx
+
+    if input_ not in ("uint8", "float32"):
+        raise ConfigError("--input", "uint8 or float32", input_, "choose one")
+    found = export_onnx(model, out, images=images, input="uint8" if input_ == "uint8" else "float32")
+    print(f"model: {out / 'model.onnx'}")
+    print(f"as the original on {found.pictures} pictures: to {found.difference:.1e}; {found.other:.3%} of the pixels differ")
+    print(f"without PyTorch: python {out / 'runner.py'} {out / 'model.onnx'} PICTURE MASK.png")
+
+
+@app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders; several are compared.")],
     out: Annotated[Path, typer.Option(help="File to write: .html, .md, .csv or .json.")] = Path("report.html"),

@@ -84,6 +84,10 @@ class Segmenter(nn.Module):
         other = None if branch is None else branch(maps)
         return Output(self.class_head(decoded).float(), self.feature_head([decoded, *maps]), other)
 
+    def scores(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
+        """Return class scores on the decoder's grid, of an image whose sides are multiples of ``multiple``."""
+        return self._run(image).logits
+
     def probabilities(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C H W"]:
         """Return class probabilities at the image's size."""
         padded = pad_to(image, self.multiple)
