@@ -16,6 +16,7 @@ from scribbleseg import metrics
 from scribbleseg.atomic import write_text
 from scribbleseg.data.folder import Dataset, open_dataset
 from scribbleseg.data.images import read_index
+from scribbleseg.data.shards.files import File
 from scribbleseg.errors import DataError, ScribblesegError
 from scribbleseg.models.folder import CONFIG, PREPROCESSOR, WEIGHTS, find_model, load_model
 from scribbleseg.predict import pick_device, predict_mask
@@ -192,11 +193,11 @@ def fingerprint(model_folder: Path | str, dataset: Dataset, split: str) -> str:
     digest = hashlib.sha256(repr((spec.names, spec.unlabelled, spec.volume)).encode())
     if spec.reading != PLAIN or spec.arrays:
         digest.update(repr((spec.reading, sorted(spec.arrays.items()))).encode())
-    paths = [folder / name for name in (WEIGHTS, CONFIG, PREPROCESSOR)]
+    paths: list[File] = [folder / name for name in (WEIGHTS, CONFIG, PREPROCESSOR)]
     for stem in dataset.stems(split):
-        paths += [dataset.image_path(stem), dataset.listing.find(dataset.root / str(spec.masks), stem).path]
+        paths += [dataset.image_path(stem), dataset.listing.find(dataset.folder("masks"), stem).path]
     for path in dict.fromkeys(paths):  # slices share their file
-        for part in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        for part in sorted(path.rglob("*")) if isinstance(path, Path) and path.is_dir() else [path]:
             if part.is_file():
                 with part.open("rb") as file:
                     digest.update(hashlib.file_digest(file, "sha256").digest())
