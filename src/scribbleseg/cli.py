@@ -272,9 +272,9 @@ def shard(
         print("\nscribbleseg: stopped; nothing was written.", file=sys.stderr)
         raise typer.Exit(130) from None
     _tell("\n")
-    print(f"{packed.files} files of {packed.stems} images in {packed.shards} shards, {packed.bytes / 1e6:.0f} MB: {out}")
+    print(f"{packed.images} images, {packed.files} files in {packed.shards} shards, {packed.bytes / 1e6:.0f} MB: {out}")
     if packed.left:
-        print(f"{packed.left} files that nothing here reads stayed behind")
+        print(f"files that stayed behind, as nothing here reads them: {packed.left}")
     print(f"train on them: scribbleseg train --data {out}")
 
 

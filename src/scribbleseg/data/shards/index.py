@@ -8,7 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from scribbleseg.atomic import atomic_path
@@ -29,10 +29,10 @@ def open_shards(root: Path, patterns: tuple[str, ...], naming: Naming) -> Shards
     Args:
         root: folder of the data set.
         patterns: of the shards' paths.
-        naming: extension, folder and suffix of what may be in them.
+        naming: extension, folder and suffix of what may be in them, images first.
 
     Raises:
-        DataError: no shards, a damaged shard or index, a file twice, or none that ``naming`` knows.
+        DataError: no shards, a damaged shard or index, a file twice, or no image that ``naming`` knows.
 
     Cost: with an index 3 µs a file, without it 30 µs and the reading of all headers; see :class:`Shards` for memory.
     """
@@ -51,8 +51,9 @@ def open_shards(root: Path, patterns: tuple[str, ...], naming: Naming) -> Shards
                 raise DataError(shards.paths[number], "every file once", f"'{entry.name[:120]}' a second time", do)
             if len(shards) > MAX_FILES:
                 raise DataError(root, f"at most {MAX_FILES} files", "more", "split the data set")
-    if not len(shards):
-        expected = f"files that end in {', '.join(sorted({extension for extension, _, _ in naming}))[:300]}"
+    images = naming[0][1]  # the first kind's folder
+    if shards.names(PurePosixPath(images)) is None:
+        expected = f"images that end in {', '.join(extension for extension, folder, _ in naming if folder == images)}"
         got = ", ".join(f"{number} × {ending}" for ending, number in others.most_common(5)) or "none"
         do = "say under `shards` what the ends of the names are, as `images: jpg`"
         raise DataError(root / "dataset.yaml", expected, got, do)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -18,7 +19,9 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-Words = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=100)], ...], BeforeValidator(_listed)]
+Words = Annotated[
+    tuple[Annotated[str, Field(min_length=1, max_length=1000)], ...], BeforeValidator(_listed), Field(min_length=1)
+]
 
 
 class ShardsSpec(BaseModel):
@@ -32,7 +35,7 @@ class ShardsSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    files: Annotated[Words, Field(min_length=1)] = ("*.tar",)
+    files: Words = ("*.tar",)
     images: Words = ("image",)
     scribbles: Words = ("scribble",)
     strokes: Words = ("strokes",)
@@ -50,7 +53,8 @@ def naming(spec: ShardsSpec, folders: Mapping[str, str]) -> Naming:
         spec: the keys of each kind.
         folders: name of each kind's folder.
     """
-    return tuple(dict.fromkeys(row for kind, folder in folders.items() for row in _of_kind(spec, kind, folder)))
+    places = ((kind, PurePosixPath(folder).as_posix()) for kind, folder in folders.items())
+    return tuple(dict.fromkeys(row for kind, folder in places for row in _of_kind(spec, kind, folder)))
 
 
 def _of_kind(spec: ShardsSpec, kind: str, folder: str) -> Iterator[tuple[str, str, str]]:

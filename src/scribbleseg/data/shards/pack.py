@@ -29,6 +29,7 @@ OTHER = "other"
 
 
 class _File(NamedTuple):
+    kind: str
     split: str
     stem: str
     path: Path
@@ -37,9 +38,9 @@ class _File(NamedTuple):
 
 @dataclass(frozen=True)
 class Packed:
-    """What was packed: numbers of stems, files and shards, bytes, and files that no reader knows and that stayed behind."""
+    """What was packed: numbers of images, files and shards, bytes, and files that no reader knows and that stayed behind."""
 
-    stems: int
+    images: int
     files: int
     shards: int
     bytes: int
@@ -65,7 +66,7 @@ def shard_dataset(
         out: folder to write; it must not exist.
         size_mb: a shard is closed once it has so many megabytes. A stem's files are in one shard.
         splits: whose images are packed; all images of the data set if there is none.
-        progress: told how many stems are done, of how many.
+        progress: told how many names are done, of how many; an image and its labels have one.
 
     Raises:
         DataError: the data set, or a file of it, cannot be packed: another format than ``IN_SHARDS``, or unreadable.
@@ -94,7 +95,7 @@ def shard_dataset(
         assert shards is not None
         assert len(shards) == len(files), "every file was written and is found again"
         total = sum(path.stat().st_size for path in shards.paths)
-    return Packed(len({file.stem for file in files}), len(files), number, total, left)
+    return Packed(sum(file.kind == "images" for file in files), len(files), number, total, left)
 
 
 def _files(dataset: Dataset, lists: dict[str, tuple[str, ...]], *, everything: bool) -> tuple[list[_File], int]:
@@ -115,7 +116,7 @@ def _files(dataset: Dataset, lists: dict[str, tuple[str, ...]], *, everything: b
             if not suffix:
                 left += 1
             elif split or everything:
-                found.setdefault(path, _File(split or OTHER, stem, path, _member(path, stem, key, suffix)))
+                found.setdefault(path, _File(kind, split or OTHER, stem, path, _member(path, stem, key, suffix)))
     if not found:
         raise DataError(dataset.folder("images"), "images to pack", "none", "check the folders and lists in dataset.yaml")
     return sorted(found.values(), key=lambda file: (order[file.split], file.stem, file.member)), left
