@@ -4,7 +4,8 @@
 
 Two data sets: many small JPEGs made on the spot, in a folder that is removed, and with ``--photos`` one that is at hand. Each
 side is a process of its own, which measures with 0, 1 and 2 workers. In a round all sides take turns; ratios are taken within
-rounds. ``--peer_python`` names the interpreter of an environment with torchvision and albumentations, which this package does not want in its own:
+rounds. ``--peer_python`` names the interpreter of an environment with torchvision and albumentations, which this package does
+not want in its own:
 
     python -m venv PEERS && PEERS/bin/pip install torch==2.13.0 torchvision==0.28.0 albumentations
 """
