@@ -34,7 +34,7 @@ def open_shards(root: Path, patterns: tuple[str, ...], naming: Naming) -> Shards
     Raises:
         DataError: no shards, a damaged shard or index, a file twice, or no image that ``naming`` knows.
 
-    Cost: with an index 3 µs a file, without it 30 µs and the reading of all headers; see :class:`Shards` for memory.
+    Cost: with an index 7 µs a file, without it 35 µs and the reading of all headers; see :class:`Shards` for memory.
     """
     sizes = _found(root, patterns)
     again = (_reopened, (root, patterns, naming, _stamp(root, sizes)))
