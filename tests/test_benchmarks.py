@@ -19,7 +19,7 @@ TRAINING = {
     "loading": {"rounds": 1, "workers": 1, "size": 32, "batch": 2, "batches": 3, "quick": True},
     "start": {"rounds": 1},
     "check_rate": {"few": 4, "many": 12, "size": 32},
-    "streaming": {"small": 40, "size": 48, "rounds": 2, "seconds": 0.05},
+    "streaming": {"small": 40, "size": 48, "rounds": 1, "seconds": 0.05},
 }
 #: A side of each op that runs everywhere.
 PORTABLE = {"windowed": "torch", "dense": "exact_torch", "tree": "torch"}
