@@ -13,6 +13,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings, strategies as st
 
+from scribbleseg.check.run import check
 from scribbleseg.data.folder import Dataset, open_dataset
 from scribbleseg.data.shards.headers import MAX_PROPERTIES, Entry, entries
 from scribbleseg.data.shards.pack import shard_dataset
@@ -100,6 +101,8 @@ def test_a_hostile_shard_is_refused_by_name(root: Path, trouble: str) -> None:
     tracemalloc.stop()
     assert "train-000007.tar" in told.value.where
     assert "\x1b" not in str(told.value)
+    (finding,) = check(root, jobs=1).findings
+    assert "train-000007.tar" in finding.cases[0].where
     assert peak < 2**24
     assert sorted(path.name for path in root.iterdir()) == before, "nothing is left behind"
 
