@@ -19,6 +19,7 @@ TRAINING = {
     "loading": {"rounds": 1, "workers": 1, "size": 32, "batch": 2, "batches": 3, "quick": True},
     "start": {"rounds": 1},
     "check_rate": {"few": 4, "many": 12, "size": 32},
+    "streaming": {"small": 40, "size": 48, "rounds": 1, "seconds": 0.05},
 }
 #: A side of each op that runs everywhere.
 PORTABLE = {"windowed": "torch", "dense": "exact_torch", "tree": "torch"}
@@ -112,6 +113,13 @@ def test_what_is_measured_of_a_training_run(measured_run):
     elif name == "loading":
         assert result["per_core"][0] > 0
         assert 0 < result["waited"][0] <= result["waited"][2] <= 1
+    elif name == "streaming":
+        (only,) = result["sets"]
+        assert [row["workers"] for row in only["rows"]] == [0, 1, 2]
+        for row in only["rows"]:
+            assert set(row["sides"]) == {"folder", "shards"}, "no environment of the peers was named"
+            assert all(side[state]["rate"][0] > 0 for side in row["sides"].values() for state in ("cold", "warm"))
+        assert "torchvision: no --peer_python was given" in "\n".join(module.tables({**result, "provenance": MADE}))
     elif name == "check_rate":
         assert [(row["images"], row["quick"]) for row in result["rows"]] == [(4, False), (4, True), (12, False), (12, True)]
         assert all(row["rate"] > 0 and row["peak_mib"] > 0 and row["worker_mib"] > 0 for row in result["rows"])

@@ -29,7 +29,7 @@ OPS = {
 AGREE = "agree"
 
 #: What is measured of a training run and of what is done before it; each has a module of this name in benchmarks/.
-TRAINING = ("step", "loading", "start", "check_rate")
+TRAINING = ("step", "loading", "start", "check_rate", "streaming")
 
 EVERYTHING = (*OPS, AGREE, *TRAINING)
 
@@ -49,6 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
         "loading": [],
         "start": [],
         "check_rate": [],
+        "streaming": [],
     }  # their rounds are few or many of their own
     environment = os.environ | {"OMP_NUM_THREADS": str(arguments.threads), "MKL_NUM_THREADS": str(arguments.threads)}
     failed = []

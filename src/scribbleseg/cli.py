@@ -293,6 +293,30 @@ def convert(
 
 
 @app.command()
+def shard(
+    data: Annotated[Path, typer.Argument(help="Data set: a folder with a dataset.yaml.")],
+    out: Annotated[Path, typer.Argument(help="New folder to write.")],
+    size_mb: Annotated[int, typer.Option(min=1, help="A shard is closed once it has so many megabytes.")] = 500,
+    split: Annotated[list[str] | None, typer.Option(help="Only this split's images; may be repeated.")] = None,
+) -> None:
+    """Pack a data set of many files into tar files that all other commands read, and WebDataset too."""
+    from scribbleseg.data.shards.pack import shard_dataset
+
+    try:
+        packed = shard_dataset(
+            data, out, size_mb=size_mb, splits=split or (), progress=lambda done, all_: _tell(f"\r{done}/{all_} images")
+        )
+    except KeyboardInterrupt:
+        print("\nscribbleseg: stopped; nothing was written.", file=sys.stderr)
+        raise typer.Exit(130) from None
+    _tell("\n")
+    print(f"{packed.images} images, {packed.files} files in {packed.shards} shards, {packed.bytes / 1e6:.0f} MB: {out}")
+    if packed.left:
+        print(f"files that stayed behind, as nothing here reads them: {packed.left}")
+    print(f"train on them: scribbleseg train --data {out}")
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="New folder for data, runs and report.")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="Of data, weights and order.")] = 0,

@@ -13,6 +13,7 @@ import torch
 
 from scribbleseg.data.folder import Dataset, open_dataset
 from scribbleseg.data.images import read_index
+from scribbleseg.data.shards.files import File
 from scribbleseg.errors import DataError
 from scribbleseg.metrics import counts
 from scribbleseg.metrics.bootstrap import Replicates
@@ -211,11 +212,11 @@ def fingerprint(model_folder: Path | str, dataset: Dataset, split: str) -> str:
     digest = hashlib.sha256(repr((VERSION, spec.names, spec.unlabelled, spec.volume)).encode())
     if spec.reading != PLAIN or spec.arrays:
         digest.update(repr((spec.reading, sorted(spec.arrays.items()))).encode())
-    paths = [folder / name for name in (WEIGHTS, CONFIG, PREPROCESSOR)]
+    paths: list[File] = [folder / name for name in (WEIGHTS, CONFIG, PREPROCESSOR)]
     for stem in dataset.stems(split):
-        paths += [dataset.image_path(stem), dataset.listing.find(dataset.root / str(spec.masks), stem).path]
+        paths += [dataset.image_path(stem), dataset.listing.find(dataset.folder("masks"), stem).path]
     for path in dict.fromkeys(paths):  # slices share their file
-        for part in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        for part in sorted(path.rglob("*")) if isinstance(path, Path) and path.is_dir() else [path]:
             if part.is_file():
                 with part.open("rb") as file:
                     digest.update(hashlib.file_digest(file, "sha256").digest())

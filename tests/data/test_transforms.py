@@ -15,6 +15,7 @@ from scribbleseg.data.transforms import (
     random_crop,
     random_flip,
     random_scale,
+    random_view,
     resize,
     resize_longest,
     training_transforms,
@@ -263,3 +264,33 @@ class TestDraws:
         for transform in self.transforms:
             transform(sample, seeded(1))
         assert all(torch.equal(a, b) for a, b in zip(tensors(sample), before, strict=True))
+
+
+def stretch(seed: int) -> tuple[Sample, tuple[float, float], int]:
+    """A sample of any size, a range of zooms around 1, and a side to cut."""
+    rng = np.random.default_rng(seed)
+    height, width = (int(n) for n in rng.integers(1, 150, 2))
+    image = torch.from_numpy(rng.random((3, height, width), np.float32))
+    labels = torch.full((height, width), UNLABELLED)
+    labels[rng.integers(height), rng.integers(width)] = int(rng.integers(5))
+    valid = torch.ones(height, width, dtype=torch.bool)
+    valid[height - height // 3 * int(rng.integers(2)) :] = False
+    rgb = image if rng.integers(2) else 1 - image
+    sample = Sample("a", image, rgb, labels, torch.zeros(UNLABELLED, dtype=torch.bool), valid)
+    return sample, (float(rng.uniform(0.3, 1.1)), float(rng.uniform(1.1, 2.0))), int(rng.choice([8, 32, 64]))
+
+
+@pytest.mark.parametrize("seed", range(120))
+def test_zoom_mirror_and_cut_in_one_are_the_three_to_the_last_bit(seed: int) -> None:
+    sample, scale, size = stretch(seed)
+    one, other = seeded(seed), seeded(seed)
+    slowly = sample
+    for transform in (random_scale(*scale), random_flip(0.5), random_crop(size)):
+        slowly = transform(slowly, one)
+    at_once = random_view(scale, 0.5, size)(sample, other)
+    assert torch.equal(one.get_state(), other.get_state()), "the same numbers were drawn"
+    for name in ("image", "rgb", "labels", "valid"):
+        wanted, found = getattr(slowly, name), getattr(at_once, name)
+        assert (wanted.dtype, wanted.shape, wanted.stride()) == (found.dtype, found.shape, found.stride())
+        assert torch.equal(wanted, found), name
+    assert (at_once.rgb is at_once.image) == (sample.rgb is sample.image)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -16,6 +16,7 @@ from scribbleseg.check.scan import Fault, Labels, Record
 from scribbleseg.data.folder import Dataset, leaves_the_folder
 from scribbleseg.data.listing import split_slice
 from scribbleseg.data.readers import FOLDERS, READERS
+from scribbleseg.data.shards.files import File, Member
 from scribbleseg.errors import DataError
 from scribbleseg.records import UNLABELLED
 
@@ -158,23 +159,19 @@ def _slices(dataset: Dataset, line: str) -> tuple[str, ...]:
 def list_folders(dataset: Dataset) -> dict[str, Listing]:
     """List the folders of images, scribbles, strokes and masks that ``dataset.yaml`` names."""
     spec = dataset.spec
-    named = {"images": spec.images, "scribbles": spec.scribbles, "strokes": spec.strokes, "masks": spec.masks}
-    suffixes = {kind: (".json",) if kind == "strokes" else tuple(READERS) for kind in named}
-    return {kind: list_folder(dataset.root / folder, suffixes[kind]) for kind, folder in named.items() if folder is not None}
+    kinds = [kind for kind in ("images", "scribbles", "strokes", "masks") if getattr(spec, kind) is not None]
+    return {kind: list_folder(dataset.folder(kind), (".json",) if kind == "strokes" else tuple(READERS)) for kind in kinds}
 
 
-def list_folder(folder: Path, suffixes: tuple[str, ...]) -> Listing:
+def list_folder(folder: File, suffixes: tuple[str, ...]) -> Listing:
     """List what ends in one of some suffixes in a folder and those below it. Names that begin with a dot are left out."""
     files: dict[str, str] = {}
     others: Counter[str] = Counter()
     faults: list[OSError] = []
     if not folder.is_dir():
         return Listing(files, others, "a file, not a folder" if folder.exists() else "no such folder")
-    for where, inner, names in os.walk(folder, onerror=faults.append):
-        stores = [name for name in inner if name.lower().endswith(FOLDERS)]
-        inner[:] = sorted(name for name in inner if not name.startswith(".") and name not in stores)
-        below = Path(where).relative_to(folder).as_posix()
-        for name in sorted(name for name in (*names, *stores) if not name.startswith(".")):
+    for below, names in folder.walk() if isinstance(folder, Member) else _walk(folder, faults):
+        for name in names:
             path = PurePosixPath(below, name)
             suffix = next((path.name[-len(s) :] for s in suffixes if name.lower().endswith(s)), None)
             if suffix is not None:
@@ -182,6 +179,14 @@ def list_folder(folder: Path, suffixes: tuple[str, ...]) -> Listing:
             else:
                 others[path.suffix.lower() or path.name] += 1
     return Listing(files, others, faults[0].strerror if faults else None)
+
+
+def _walk(folder: Path, faults: list[OSError]) -> Iterator[tuple[str, list[str]]]:
+    """Yield the folders in and below one, as paths below it, and what may be a file in each."""
+    for where, inner, names in os.walk(folder, onerror=faults.append):
+        stores = [name for name in inner if name.lower().endswith(FOLDERS)]
+        inner[:] = sorted(name for name in inner if not name.startswith(".") and name not in stores)
+        yield Path(where).relative_to(folder).as_posix(), sorted(n for n in (*names, *stores) if not n.startswith("."))
 
 
 def tally(records: Iterable[Record], unlabelled: int) -> Tally:

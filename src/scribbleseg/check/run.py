@@ -82,9 +82,9 @@ def look(dataset: Dataset, *, jobs: int, quick: bool, progress: bool) -> Facts:
 
 
 def _unreadable(root: Path, error: DataError) -> Finding:
-    """Return the one finding where ``dataset.yaml`` cannot be read."""
+    """Return the one finding where ``dataset.yaml``, or the shards that it names, cannot be read."""
     path = Path(error.where.split(": ")[0])
-    where = "dataset.yaml" if path.name == "dataset.yaml" else root.name
+    where = root.name if path == root else path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
     what = f"{where}{error.where.removeprefix(str(path))}: expected {error.expected}, got {error.got}"
     do = error.do
     with contextlib.suppress(OSError):

@@ -19,6 +19,7 @@ from scipy import ndimage
 from scribbleseg.data.folder import Dataset
 from scribbleseg.data.images import IMAGE_SUFFIXES, MAX_PIXELS, image_size, read_index
 from scribbleseg.data.listing import Source, split_slice
+from scribbleseg.data.shards.files import File, Member
 from scribbleseg.data.vector import rasterise, read_strokes
 from scribbleseg.errors import DataError
 from scribbleseg.reading import PLAIN, Reading
@@ -123,7 +124,7 @@ def scan_one(dataset: Dataset, stem: str, *, quick: bool = False, most_pixels: i
                 return Record(stem, postponed=True)
             digest, look = (_bytes_digest(source), None) if quick else _seen(dataset.rgb(stem))
         except (DataError, OSError) as error:
-            fault = _fault(dataset.root, dataset.root / dataset.spec.images / stem, error)
+            fault = _fault(dataset.root, dataset.folder("images") / stem, error)
         scribbles = _read(dataset, "scribbles", stem, size)
         masks = _read(dataset, "masks", stem, size) if dataset.has_masks() else None
         unlabelled = dataset.spec.unlabelled
@@ -149,7 +150,7 @@ def _never(_: logging.LogRecord) -> bool:
     return False
 
 
-def _size_of(path: Path, reading: Reading = PLAIN) -> tuple[int, int]:
+def _size_of(path: File, reading: Reading = PLAIN) -> tuple[int, int]:
     """Return (height, width) from the header; more pixels than may be decoded are refused before any is."""
     size = image_size(path, reading)
     if size[0] * size[1] > MAX_PIXELS:
@@ -176,7 +177,7 @@ def _seen(rgb: np.ndarray) -> tuple[bytes, bytes | None]:
     return digest.digest()[:16], look
 
 
-def _fault(root: Path, place: Path, error: DataError | OSError) -> Fault:
+def _fault(root: Path, place: File, error: DataError | OSError) -> Fault:
     """Return what became of a file."""
     if isinstance(error, OSError):
         got = error.strerror or type(error).__name__
@@ -193,8 +194,10 @@ def _fault(root: Path, place: Path, error: DataError | OSError) -> Fault:
     return Fault(kind, where, error.expected, got, error.do)
 
 
-def _instead(place: Path) -> str | None:
+def _instead(place: File) -> str | None:
     """Say what bears the name of a file that is missing."""
+    if isinstance(place, Member):
+        return None
     for suffix in ("", *IMAGE_SUFFIXES):
         path = place.parent / f"{place.name}{suffix}"
         try:
@@ -207,13 +210,14 @@ def _instead(place: Path) -> str | None:
     return None
 
 
-def _below(root: Path, path: Path) -> str:
+def _below(root: Path, path: File) -> str:
+    path = path if isinstance(path, Path) else Path(str(path))
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
 def stored_labels(
     dataset: Dataset, kind: Literal["scribbles", "masks"], stem: str, size: tuple[int, int] | None = None
-) -> tuple[np.ndarray | None, tuple[int, int], Path]:
+) -> tuple[np.ndarray | None, tuple[int, int], File]:
     """Return labels as stored (None if their header has another size), their own size, and their file.
 
     Raises:
@@ -226,7 +230,7 @@ def stored_labels(
         if labels is not None and spec.unlabelled != UNLABELLED:
             labels[labels == UNLABELLED] = spec.unlabelled
         return labels, own, path
-    path, number = dataset.listing.find(dataset.root / str(getattr(spec, kind)), stem)
+    path, number = dataset.listing.find(dataset.folder(kind), stem)
     array = spec.arrays.get(kind)
     own = _size_of(path, Reading(array=array))
     if size not in (None, own):
@@ -239,10 +243,9 @@ def _read(
     dataset: Dataset, kind: Literal["scribbles", "masks"], stem: str, size: tuple[int, int] | None
 ) -> np.ndarray | Fault | None:
     """Return labels as stored, or why they cannot be used."""
-    folder = getattr(dataset.spec, kind)
-    if folder is None:
+    if getattr(dataset.spec, kind) is None:
         return None
-    place = dataset.root / folder / stem
+    place = dataset.folder(kind) / stem
     try:
         labels, own, path = stored_labels(dataset, kind, stem, size)
         if size is not None and own != size:

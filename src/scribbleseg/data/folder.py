@@ -17,6 +17,9 @@ from scribbleseg.data.images import image_size, open_image, read_index, read_rgb
 from scribbleseg.data.intensity import Ranges
 from scribbleseg.data.listing import Listing, Source, slice_stem, split_slice
 from scribbleseg.data.readers import pillow, reader_of
+from scribbleseg.data.shards.files import File, Shards
+from scribbleseg.data.shards.index import open_shards
+from scribbleseg.data.shards.keys import ShardsSpec, naming
 from scribbleseg.data.vector import rasterise, read_strokes
 from scribbleseg.errors import ConfigError, DataError, nearest
 from scribbleseg.reading import PLAIN, ImageValues, Reading
@@ -36,6 +39,7 @@ class DatasetSpec(ImageValues):
         volume: pattern whose first group names the volume that a slice belongs to.
         channels, window, axes: what the images' values mean, see :class:`~scribbleseg.reading.ImageValues`.
         arrays: names of the arrays in HDF5 and zarr files that hold several, by what they are.
+        shards: that the files are in tar files, and how they are named there.
     """
 
     name: str
@@ -48,6 +52,7 @@ class DatasetSpec(ImageValues):
     splits: dict[str, str]
     volume: str | None = None
     arrays: dict[Literal["images", "scribbles", "masks"], str] = Field(default_factory=dict)
+    shards: ShardsSpec | None = None
 
     @property
     def reading(self) -> Reading:
@@ -89,6 +94,7 @@ class Dataset:
         walked: folder of the labels that a random walker made of the scribbles for a run, if one did.
         redraw: what becomes of scribbles once they are read, from labels and stem, if a run wants them changed.
         width_px: of the brushes with which ``strokes`` are drawn again instead of reading ``scribbles``, if a run wants it.
+        shards: the tar files its files are in, if it is no plain folder.
         listing: finds the files of stems.
         ranges: percentiles of the stacks that were read.
     """
@@ -98,6 +104,7 @@ class Dataset:
     walked: Path | None = None
     redraw: Callable[[np.ndarray, str], np.ndarray] | None = None
     width_px: float | None = None
+    shards: Shards | None = field(default=None, compare=False, repr=False)
     listing: Listing = field(default_factory=Listing, compare=False, repr=False)
     ranges: Ranges = field(default_factory=dict, compare=False, repr=False)
 
@@ -105,6 +112,11 @@ class Dataset:
     def names(self) -> tuple[str, ...]:
         """Class names in the order of their ids."""
         return tuple(self.spec.names[k] for k in sorted(self.spec.names))
+
+    def folder(self, kind: str) -> File:
+        """Return the folder of ``images``, ``scribbles``, ``strokes`` or ``masks``, on disk or in shards."""
+        name = str(getattr(self.spec, kind))
+        return self.root / name if self.shards is None else self.shards.folder(name)
 
     def listed(self, split: str) -> tuple[str, ...]:
         """Return the lines of a split's list as they stand, without empty ones.
@@ -152,13 +164,13 @@ class Dataset:
         with open_image(self.image_path(stack[0]), self.spec.reading) as image:
             return tuple(slice_stem(stack[0], number) for number in range(image.num_slices))
 
-    def image_path(self, stem: str) -> Path:
+    def image_path(self, stem: str) -> File:
         """Return the image file of a stem."""
         return self.image_source(stem).path
 
     def image_source(self, stem: str) -> Source:
         """Return the image file of a stem, and which slice of it."""
-        return self.listing.find(self.root / self.spec.images, stem)
+        return self.listing.find(self.folder("images"), stem)
 
     def rgb(self, stem: str, otherwise: Reading = PLAIN) -> np.ndarray:
         """Read an image: float32 (H, W, 3) in [0, 1].
@@ -185,7 +197,7 @@ class Dataset:
 
     def has_masks(self) -> bool:
         """Say whether dense masks are at hand at all."""
-        return self.spec.masks is not None and (self.root / self.spec.masks).is_dir()
+        return self.spec.masks is not None and self.folder("masks").is_dir()
 
     def labels(self, stem: str, kind: str, size: tuple[int, int] | None = None) -> np.ndarray:
         """Read labels: uint8 (H, W), class ids and 255.
@@ -217,7 +229,7 @@ class Dataset:
             )
         return self.redraw(labels, stem) if self.redraw is not None and kind == "scribbles" else labels
 
-    def _drawn(self, stem: str) -> tuple[np.ndarray, Path]:
+    def _drawn(self, stem: str) -> tuple[np.ndarray, File]:
         """Return scribbles, drawn from vector strokes or read from the label file, and their file."""
         path = self.strokes_path(stem)
         if path is None:
@@ -225,24 +237,24 @@ class Dataset:
         strokes, size = read_strokes(path)
         return rasterise(strokes, size, self.width_px), path
 
-    def strokes_path(self, stem: str) -> Path | None:
+    def strokes_path(self, stem: str) -> File | None:
         """Return the file of vector strokes that is drawn for a stem: where there is no label file, or a width is wanted."""
         if self.spec.strokes is None:
             return None
-        path = self.root / self.spec.strokes / f"{stem}.json"
-        wanted = self.width_px or (path.is_file() and not self.listing.has(self.root / self.spec.scribbles, stem))
+        path = self.folder("strokes") / f"{stem}.json"
+        wanted = self.width_px or (path.is_file() and not self.listing.has(self.folder("scribbles"), stem))
         return path if wanted else None
 
-    def _read(self, stem: str, kind: str) -> tuple[np.ndarray, Path]:
+    def _read(self, stem: str, kind: str) -> tuple[np.ndarray, File]:
         """Return the labels of a label file, and the file."""
-        folder = {"scribbles": self.spec.scribbles, "random_walker": self.walked, "masks": self.spec.masks}[kind]
-        if folder is None:
+        folder = self.walked if kind == "random_walker" else self.folder(kind)
+        if folder is None or (kind == "masks" and self.spec.masks is None):
             raise DataError(self.root / "dataset.yaml", "a `masks` folder", "none named", "name one, or use --labels scribbles")
         try:
-            path, number = self.listing.find(self.root / folder, stem)
+            path, number = self.listing.find(folder, stem)
         except DataError:
             raise DataError(
-                self.root / folder / f"{stem}.png",
+                folder / f"{stem}.png",
                 f"a label file in {kind} for every stem of the split",
                 "no such file",
                 "draw or export it, or take the stem off the split list",
@@ -272,16 +284,16 @@ def first_repeated(names: Iterable[str]) -> str | None:
 
 
 def open_dataset(root: Path | str) -> Dataset:
-    """Open a data set folder.
+    """Open a data set folder; its files may be in shards.
 
     Raises:
-        DataError: no folder, no ``dataset.yaml``, or a wrong key in it.
+        DataError: no folder, no ``dataset.yaml``, a wrong key in it, or shards that cannot be used.
     """
     root = Path(root)
     path = root / "dataset.yaml"
     try:
         tree: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return Dataset(root, DatasetSpec.model_validate(tree))
+        spec = DatasetSpec.model_validate(tree)
     except FileNotFoundError:
         got = "no such folder" if not root.is_dir() else "no dataset.yaml in it"
         raise DataError(
@@ -294,6 +306,11 @@ def open_dataset(root: Path | str) -> Dataset:
             told = ConfigError.from_pydantic(error, path, DatasetSpec)
             raise DataError(told.where, told.expected, told.got, told.do) from None
         raise DataError(path, "a regular expression in `volume`", str(error), "mend the pattern") from None
+    if spec.shards is None:
+        return Dataset(root, spec)
+    kinds = {"images": spec.images, "scribbles": spec.scribbles, "strokes": spec.strokes, "masks": spec.masks}
+    folders = {kind: folder for kind, folder in kinds.items() if folder is not None}
+    return Dataset(root, spec, shards=open_shards(root, spec.shards.files, naming(spec.shards, folders)))
 
 
 def check_training_labels(dataset: Dataset, stems: Sequence[str], kind: str) -> np.ndarray:
@@ -312,7 +329,7 @@ def check_training_labels(dataset: Dataset, stems: Sequence[str], kind: str) -> 
     present = [dataset.names[c] for c in np.flatnonzero(per_class)]
     if len(present) < 2:
         raise DataError(
-            dataset.root / (dataset.spec.scribbles if kind == "scribbles" else str(dataset.spec.masks)),
+            dataset.folder(kind),
             "labelled pixels of at least two classes in the training split",
             f"only '{present[0]}' in {len(stems)} files" if present else f"nothing labelled in {len(stems)} files",
             "draw strokes of every class, background too; check that "

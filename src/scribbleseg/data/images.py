@@ -13,8 +13,9 @@ from PIL import Image as Pillow
 
 from scribbleseg.atomic import atomic_path
 from scribbleseg.data.intensity import Ranges, rgb_of
-from scribbleseg.data.readers import READERS, Reader, pillow, reader_of
+from scribbleseg.data.readers import IN_SHARDS, READERS, Reader, pillow, reader_of
 from scribbleseg.data.readers.image import MAX_PIXELS, Image, Window, decoding
+from scribbleseg.data.shards.files import File, Member
 from scribbleseg.errors import DataError
 from scribbleseg.reading import PLAIN, Reading
 
@@ -36,35 +37,38 @@ IMAGE_SUFFIXES = tuple(READERS)
 
 
 @contextlib.contextmanager
-def open_image(path: Path, reading: Reading = PLAIN, what: str = "an image") -> Iterator[Image]:
+def open_image(path: File, reading: Reading = PLAIN, what: str = "an image") -> Iterator[Image]:
     """Open a file of any known format, for as long as the block lasts.
 
     >>> with open_image(Path("slide.tif")) as image:                              # doctest: +SKIP
     ...     part = image.read(Window(top=9000, left=9000, height=512, width=512))
 
     Args:
-        path: of the file; a folder for zarr and for the files of a DICOM series.
+        path: of the file, on disk or in a shard; a folder for zarr and for the files of a DICOM series.
         reading: names of array and axes, where the file leaves them open.
         what: it should be, for messages.
 
     Raises:
         DataError: missing, not of a known format, undecodable, or its library is not installed.
     """
-    path = Path(path)
+    path = path if isinstance(path, Member) else Path(path)
     with contextlib.ExitStack() as stack:
         with decoding(path, what):
             image = stack.enter_context(_reader(path)(path, reading))
         yield replace(image, what=what)
 
 
-def _reader(path: Path) -> Reader:
+def _reader(path: File) -> Reader:
     reader = reader_of(path)
+    if isinstance(path, Member) and not path.name.lower().endswith(IN_SHARDS):
+        do = "keep the data set as a plain folder: volumes are few files, and large ones"
+        raise DataError(path, f"a file in a shard that ends in {', '.join(IN_SHARDS)}", f"'{path.name}'", do)
     if reader is not None:
         return reader
     raise DataError(path, f"a file ending in {', '.join(READERS)}", f"'{path.name}'", "export it as one of these")
 
 
-def image_size(path: Path, reading: Reading = PLAIN) -> tuple[int, int]:
+def image_size(path: File, reading: Reading = PLAIN) -> tuple[int, int]:
     """Return (height, width) as :func:`read_rgb` would give it, from the file's header alone.
 
     Raises:
@@ -74,7 +78,7 @@ def image_size(path: Path, reading: Reading = PLAIN) -> tuple[int, int]:
         return image.shape[:2]
 
 
-def read_rgb(path: Path, reading: Reading = PLAIN, index: int | None = None, ranges: Ranges | None = None) -> np.ndarray:
+def read_rgb(path: File, reading: Reading = PLAIN, index: int | None = None, ranges: Ranges | None = None) -> np.ndarray:
     """Read a picture as float32 (H, W, 3) in [0, 1]: grey becomes three equal channels, 16 bit keeps its depth.
 
     8-bit values are divided by 255, 16-bit by 65535, floats are taken as they are if already in [0, 1].
@@ -92,7 +96,7 @@ def read_rgb(path: Path, reading: Reading = PLAIN, index: int | None = None, ran
         return rgb_of(image, reading, index=index, ranges=ranges)
 
 
-def read_index(path: Path, index: int | None = None, array: str | None = None) -> np.ndarray:
+def read_index(path: File, index: int | None = None, array: str | None = None) -> np.ndarray:
     """Read a label map as uint8 (H, W) of class ids as stored. Palette files give their indices.
 
     Args:

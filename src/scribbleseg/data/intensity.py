@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from scribbleseg.data.readers.image import Image, Window
+from scribbleseg.data.shards.files import File
 from scribbleseg.errors import DataError
 from scribbleseg.reading import Reading, ValueWindow
 
@@ -20,7 +19,7 @@ ADVICE = "write `window: {percentiles: [1, 99]}` in dataset.yaml, or {low: …, 
 
 
 #: Ends of the windows of stacks, by path, time of change, channel and window.
-Ranges = dict[tuple[Path, int, int, ValueWindow], tuple[float, float]]
+Ranges = dict[tuple[File, int, int, ValueWindow], tuple[float, float]]
 
 
 def rgb_of(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from scribbleseg.data.readers import FOLDERS, READERS
+from scribbleseg.data.shards.files import File, Member
 from scribbleseg.errors import DataError
 
 #: ``scan@007`` is slice 7, from 0, of the stack ``scan``; ``scan@*`` in a split list is all of them.
@@ -18,7 +19,7 @@ _SLICE = re.compile(r"(.+)@(\d{1,6}|\*)\Z")
 class Source(NamedTuple):
     """Where the picture of a stem is: a file, and which slice of it (None where it is one picture)."""
 
-    path: Path
+    path: File
     number: int | None
 
 
@@ -42,7 +43,7 @@ class Listing:
     def __init__(self) -> None:
         self._names: dict[Path, tuple[int, frozenset[str]]] = {}
 
-    def find(self, folder: Path, stem: str) -> Source:
+    def find(self, folder: File, stem: str) -> Source:
         """Return the picture of a stem: the file of that very name, or else the slice it names of a stack.
 
         Raises:
@@ -57,18 +58,20 @@ class Listing:
                     raise _wrong(folder, stem, ", ".join(p.name for p in found))
         raise _wrong(folder, stem, "no such file")
 
-    def has(self, folder: Path, stem: str) -> bool:
+    def has(self, folder: File, stem: str) -> bool:
         """Say whether a folder has any picture of a stem."""
         looks = ((path, fresh) for fresh in (False, True) for path, _ in _candidates(folder, stem))
         return any(self._of_stem(path, fresh) for path, fresh in looks)
 
-    def _of_stem(self, path: Path, fresh: bool) -> list[Path]:
+    def _of_stem(self, path: File, fresh: bool) -> list[File]:
         names, stem = self._of_folder(path.parent, fresh), path.name
         files = [f"{stem}{w}" for suffix in READERS for w in (suffix, suffix.upper())]
-        found = [path.parent / name for name in files if name in names]
+        found: list[File] = [path.parent / name for name in files if name in names]
         return found or ([path] if f"{stem}/" in names else [])
 
-    def _of_folder(self, folder: Path, fresh: bool) -> frozenset[str]:
+    def _of_folder(self, folder: File, fresh: bool) -> Collection[str]:
+        if isinstance(folder, Member):
+            return folder.names()
         try:
             changed = folder.stat().st_mtime_ns
             if not fresh and folder in self._names and self._names[folder][0] == changed:
@@ -81,7 +84,7 @@ class Listing:
         return names
 
 
-def _candidates(folder: Path, stem: str) -> Iterator[tuple[Path, int | None]]:
+def _candidates(folder: File, stem: str) -> Iterator[tuple[File, int | None]]:
     if not Path(stem).name:  # the folder itself, which may look like a series
         return
     yield folder / stem, None
@@ -97,7 +100,7 @@ def _name(entry: os.DirEntry[str]) -> str:
     return f"{entry.name}/" if entry.is_dir() and not entry.name.lower().endswith(FOLDERS) else entry.name
 
 
-def _wrong(folder: Path, stem: str, got: str) -> DataError:
+def _wrong(folder: File, stem: str, got: str) -> DataError:
     if stem.lower().endswith(tuple(READERS)):
         got += "; split lists hold names without suffix"
     return DataError(folder / stem, f"one file ending in {', '.join(READERS)}", got, "add it, or mend the split list")

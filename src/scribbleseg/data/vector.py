@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from scribbleseg.atomic import write_text
 from scribbleseg.data.images import MAX_PIXELS
+from scribbleseg.data.shards.files import File
 from scribbleseg.errors import ConfigError, DataError
 from scribbleseg.records import UNLABELLED, Stroke
 
@@ -233,7 +234,7 @@ class _Drawing(BaseModel):
         return self
 
 
-def read_strokes(path: Path) -> tuple[tuple[Stroke, ...], tuple[int, int]]:
+def read_strokes(path: File) -> tuple[tuple[Stroke, ...], tuple[int, int]]:
     """Read ``strokes/STEM.json``: the strokes in the order drawn, and (height, width) of the image they are for.
 
     Raises:

@@ -94,7 +94,7 @@ def _tile(dataset: Dataset, stem: str, caption: str, labels: np.ndarray, *, stro
 def _scribbles(dataset: Dataset, stem: str, size: tuple[int, int]) -> np.ndarray | None:
     """Return the strokes, or None where the image has no file of them."""
     try:
-        dataset.listing.find(dataset.root / dataset.spec.scribbles, stem)
+        dataset.listing.find(dataset.folder("scribbles"), stem)
     except DataError:
         return None
     return dataset.labels(stem, "scribbles", size)

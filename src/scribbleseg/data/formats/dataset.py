@@ -35,6 +35,8 @@ class DatasetFolder(Format):
     def read(self, path: Path, options: Options) -> Source:
         """See the base class."""
         dataset = open_dataset(path)
+        if dataset.shards is not None:
+            raise DataError(path, "a plain folder", "a data set in shards", "convert the folder that it was made of")
         spec = dataset.spec
         names = options.names or dataset.names
         splits: dict[str, list[str]] = {}
@@ -44,8 +46,8 @@ class DatasetFolder(Format):
 
         def load(stem: str) -> Annotated:
             source, size = dataset.image_source(stem), dataset.size(stem)
-            plain = source.number is None and spec.reading == PLAIN
-            image = source.path if plain else (255 * dataset.rgb(stem)).round().astype(np.uint8)
+            plain = source.path if source.number is None and spec.reading == PLAIN else None
+            image = plain if isinstance(plain, Path) else (255 * dataset.rgb(stem)).round().astype(np.uint8)
             mask = _mask(dataset, stem, size)
             try:
                 labels = dataset.labels(stem, "scribbles", size)

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 from scribbleseg.data.readers import arrays, dicom, nifti, pillow, tiff
 from scribbleseg.data.readers.image import Image
+from scribbleseg.data.shards.files import File
 from scribbleseg.reading import Reading
 
-Reader = Callable[[Path, Reading], AbstractContextManager[Image]]
+Reader = Callable[[Any, Reading], AbstractContextManager[Image]]
 
 #: Suffix to reader, in the order in which suffixes are looked for when only a stem is known.
 READERS: dict[str, Reader] = {
@@ -32,11 +34,14 @@ READERS: dict[str, Reader] = {
     ".zarr": arrays.opened_zarr,
 }
 
+#: Suffixes of files that can be read from where they lie in a shard; the others' libraries want a file on disk.
+IN_SHARDS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
+
 #: Suffixes of those that are folders. A folder of any other name can be a series of DICOM files.
 FOLDERS = (".zarr",)
 
 
-def reader_of(path: Path) -> Reader | None:
+def reader_of(path: File) -> Reader | None:
     """Return the reader of a file or folder by its suffix, or None."""
     name = path.name.lower()
     for suffix, reader in READERS.items():

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from scribbleseg.data.readers.image import MAX_SLICES, Window
+from scribbleseg.data.shards.files import File
 from scribbleseg.errors import DataError
 
 #: Up to so many entries, a last axis without a name is taken for channels.
@@ -58,7 +58,7 @@ class Layout:
         return part.transpose([left.index(letter) for letter in "yxc"])
 
 
-def layout(path: Path, shape: Sequence[int], axes: str | None) -> Layout:
+def layout(path: File, shape: Sequence[int], axes: str | None) -> Layout:
     """Return the layout of an array.
 
     Args:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from scribbleseg.data.shards.files import File
 from scribbleseg.errors import DataError
 
 #: More pixels than this are never read at once: a small file can claim an enormous size. (Pillow's own limit.)
@@ -45,7 +46,7 @@ class Image:
     """An opened file: one picture, or a stack of equal slices.
 
     Attributes:
-        path: of the file or, for zarr and DICOM series, the folder.
+        path: of the file or, for zarr and DICOM series, the folder; a file may lie in a shard.
         shape: (height, width, channels) of a slice.
         dtype: of the stored values.
         fetch: slice number and window to stored values, (h, w, channels); call ``pixels`` or ``read`` instead.
@@ -55,7 +56,7 @@ class Image:
         what: the file should be, for messages.
     """
 
-    path: Path
+    path: File
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
     fetch: Callable[[int, Window], np.ndarray]
@@ -111,13 +112,13 @@ class Image:
         return index or 0
 
 
-def stem_of(path: Path) -> str:
+def stem_of(path: File) -> str:
     """Return the name without its suffix; ``.nii.gz`` is one suffix."""
     return Path(path.name.removesuffix(".gz")).stem if path.name.lower().endswith(".nii.gz") else path.stem
 
 
 @contextlib.contextmanager
-def decoding(path: Path, what: str) -> Iterator[None]:
+def decoding(path: File, what: str) -> Iterator[None]:
     """Turn whatever a decoder raises into our message; they raise a dozen unrelated types for a damaged file."""
     try:
         with warnings.catch_warnings():
@@ -148,7 +149,7 @@ def extra_module(path: Path, module: str, what: str, extra: str) -> ModuleType:
         raise DataError(path, f"{library}, which reads {what}", "not installed", do) from None
 
 
-def require_numbers(path: Path, dtype: np.dtype[Any]) -> None:
+def require_numbers(path: File, dtype: np.dtype[Any]) -> None:
     """Refuse records, text and complex numbers."""
     if dtype.kind not in "buif":
         raise DataError(

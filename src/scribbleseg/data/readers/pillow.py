@@ -11,6 +11,7 @@ import numpy as np
 from PIL import ExifTags, Image as Pillow, ImageOps
 
 from scribbleseg.data.readers.image import Image, TooLargeError
+from scribbleseg.data.shards.files import File
 from scribbleseg.errors import DataError
 from scribbleseg.reading import Reading
 
@@ -22,7 +23,7 @@ _PNG_ORIENTATION = (b"eXIf", b"Raw profile type", b"adobe.xmp")
 
 
 @contextlib.contextmanager
-def opened(path: Path, reading: Reading) -> Iterator[Image]:
+def opened(path: File, reading: Reading) -> Iterator[Image]:
     """Open a picture, upright as its EXIF orientation says; opacity is dropped."""
     with _file(path) as picture:
         mode = picture.mode
@@ -33,22 +34,23 @@ def opened(path: Path, reading: Reading) -> Iterator[Image]:
 
 
 @contextlib.contextmanager
-def _file(path: Path) -> Iterator[Pillow.Image]:
+def _file(path: File) -> Iterator[Pillow.Image]:
     try:
-        with Pillow.open(path) as picture:
-            yield picture
+        with contextlib.ExitStack() as stack:
+            file = path if isinstance(path, Path) else stack.enter_context(path.open())
+            yield stack.enter_context(Pillow.open(file))
     except Pillow.DecompressionBombError:
         raise TooLargeError from None
 
 
-def _size(picture: Pillow.Image, path: Path) -> tuple[int, int]:
+def _size(picture: Pillow.Image, path: File) -> tuple[int, int]:
     """Return (height, width) once upright."""
     upright = _surely_upright(picture, path)
     turned = not upright and int(picture.getexif().get(ExifTags.Base.Orientation, 1)) in (5, 6, 7, 8)
     return (picture.width, picture.height) if turned else (picture.height, picture.width)
 
 
-def _surely_upright(picture: Pillow.Image, path: Path) -> bool:
+def _surely_upright(picture: Pillow.Image, path: File) -> bool:
     """Say whether a PNG holds nothing that could tell of an orientation. Pillow decodes to look: it may stand last."""
     if picture.format != "PNG":
         return False
@@ -66,7 +68,7 @@ def _decoded(picture: Pillow.Image) -> np.ndarray:
     return array if array.ndim == 3 else array[..., None]
 
 
-def indices(path: Path) -> np.ndarray:
+def indices(path: File) -> np.ndarray:
     """Return class ids as stored, (H, W): the indices of a palette, not its colours.
 
     Raises:

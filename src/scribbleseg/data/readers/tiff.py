@@ -14,6 +14,7 @@ import tifffile
 
 from scribbleseg.data.readers.axes import Layout, layout
 from scribbleseg.data.readers.image import MAX_PIXELS, Image, TooLargeError, Window, require_numbers
+from scribbleseg.data.shards.files import File
 from scribbleseg.errors import DataError
 from scribbleseg.reading import Reading
 
@@ -35,9 +36,9 @@ _SCREEN_DPI = (72.0, 96.0)
 
 
 @contextlib.contextmanager
-def opened(path: Path, reading: Reading) -> Iterator[Image]:
+def opened(path: File, reading: Reading) -> Iterator[Image]:
     """Open a TIFF: its first page, or all pages of the first page's size as slices or channels, as its metadata say."""
-    with tifffile.TiffFile(path) as tiff:
+    with _file(path) as tiff:
         page = tiff.pages[0]
         kind = page.photometric.name
         if kind not in ("MINISBLACK", "MINISWHITE", "RGB", "YCBCR"):
@@ -73,6 +74,16 @@ def opened(path: Path, reading: Reading) -> Iterator[Image]:
         yield Image(path, (*size, channels), page.dtype, fetch, found.slices, spacing, slice_mm)
 
 
+@contextlib.contextmanager
+def _file(path: File) -> Iterator[tifffile.TiffFile]:
+    if isinstance(path, Path):
+        with tifffile.TiffFile(path) as tiff:
+            yield tiff
+    else:  # which has no neighbours that its metadata could name
+        with path.open() as file, tifffile.TiffFile(file, name=path.name, _multifile=False) as tiff:
+            yield tiff
+
+
 def _has_more_pages(tiff: tifffile.TiffFile, page: Any) -> bool:
     """Say whether the picture goes on after the first page; smaller pages are previews and levels of a pyramid."""
     if tiff.is_imagej or '"truncated": true' in (page.description or ""):  # may hold all slices in one page
@@ -88,7 +99,7 @@ def _page_reader(page: Any) -> Callable[[int, Window], np.ndarray]:
     return read
 
 
-def _series_reader(path: Path, series: Any, found: Layout) -> Callable[[int, Window], np.ndarray]:
+def _series_reader(path: File, series: Any, found: Layout) -> Callable[[int, Window], np.ndarray]:
     """Return the reader of a stack whose slices are pages, or lie in one block."""
     inner = len(series.keyframe.shape)
     outer = found.shape[:-inner]
@@ -109,7 +120,7 @@ def _series_reader(path: Path, series: Any, found: Layout) -> Callable[[int, Win
     return read
 
 
-def _part(path: Path, page: Any, rows: slice, columns: slice) -> np.ndarray:
+def _part(path: File, page: Any, rows: slice, columns: slice) -> np.ndarray:
     if page is None:
         raise DataError(path, "every page of the stack", "a missing one", "re-export the stack")
     return page_window(page, rows, columns)

@@ -24,7 +24,7 @@ from scribbleseg.data.simulate import STYLES
 from scribbleseg.data.simulate.image import simulate
 from scribbleseg.data.strokes import generator_for, redraw_strokes
 from scribbleseg.data.vector import rasterise, write_strokes
-from scribbleseg.errors import ConfigError, nearest
+from scribbleseg.errors import ConfigError, DataError, nearest
 
 #: Kept beside what was simulated: with which settings.
 SETTINGS = "simulation.json"
@@ -88,6 +88,8 @@ def simulate_dataset(
         DataError: a mask is missing or cannot be read.
     """
     dataset = open_dataset(root)
+    if dataset.shards is not None:
+        raise DataError(root, "a plain folder", "a data set in shards", "draw on the folder it was made of")
     out = root / "simulated" / f"{wanted.style}-{wanted.seed}" if out is None else Path(out)
     stems = list(dict.fromkeys(stem for split in splits or dataset.spec.splits for stem in dataset.stems(split)))
     _claim(out, wanted)
