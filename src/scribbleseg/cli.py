@@ -10,6 +10,7 @@ import typer
 
 from scribbleseg import __version__
 from scribbleseg.atomic import CANNOT_WRITE
+from scribbleseg.audit.verb import audit
 from scribbleseg.errors import ScribblesegError
 
 app = typer.Typer(
@@ -126,6 +127,9 @@ def evaluate(
     if json is not None:
         write_scores(json, scores, source=source.name, data=data.name, split=split)
         print(f"scores: {json}")
+
+
+app.command()(audit)
 
 
 @app.command()
