@@ -166,7 +166,7 @@ def section(result: Mapping[str, Any]) -> list[str]:
     error = 100 * (0.95 * 0.05 / result["sessions"]) ** 0.5
     lines += [
         "",
-        f"{inside} of {len(kinds)} (kind of session, accuracy or IoU) lie between 93 and 97 %. Of a single kind the share itself "
+        f"{inside} of {len(kinds)} (kind of session, accuracy or IoU) lie between 93 and 97 %. Of one kind the share itself "
         f"is known to ± {2 * error:.1f} points (accuracy). The accuracy's interval does worst with: {told}.",
         "",
         f"{result['sessions']} sessions of each of {len(rows)} kinds; {made['machine']['processor']}, one thread, "

@@ -1,0 +1,1 @@
+"""The drawing page and what learns behind it."""
