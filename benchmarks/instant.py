@@ -3,9 +3,9 @@
     python -m benchmarks.instant run DATA [--backbone FOLDER] [--sessions 3] [--out FILE]
     python -m benchmarks.instant write
 
-A session: three random images of a set, strokes drawn from their masks in the style ``person`` (docs/explanation/simulation.md),
-dealt out to the images in turn, in an order that shows every class of an image once before any twice. Scores are over all pixels
-of the three images.
+A session: three random images of a set, strokes drawn from their masks in the style ``person`` (see
+docs/explanation/simulation.md), dealt out to the images in turn, in an order that shows every class of an image once before any
+twice. Scores are over all pixels of the three images.
 """
 
 from __future__ import annotations
@@ -223,8 +223,8 @@ def origin(result: Mapping[str, Any]) -> str:
     """Return where the numbers come from."""
     made = result["provenance"]
     return (
-        f"{result['sessions']} sessions a set; backbone {result['backbone']}; {made['machine']['processor']}, two threads shared "
-        f"with other work; commit {made['commit']}, {made['date'][:10]}; `python -m benchmarks.instant`."
+        f"{result['sessions']} sessions a set; backbone {result['backbone']}; {made['machine']['processor']}, two threads "
+        f"shared with other work; commit {made['commit']}, {made['date'][:10]}; `python -m benchmarks.instant`."
     )
 
 

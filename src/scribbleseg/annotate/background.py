@@ -240,7 +240,7 @@ class Training:
             return None
         if (self.folder / RUN / "model" / WEIGHTS).is_file():
             return Network(load_model(self.folder / RUN), self.max_steps(), stamp)
-        from scribbleseg.training.checkpoints import read_checkpoint
+        from scribbleseg.training.checkpoint_file import read_checkpoint
 
         state = read_checkpoint(self.folder / RUN / "checkpoints" / "last.ckpt")
         return Network(

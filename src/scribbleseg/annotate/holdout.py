@@ -31,8 +31,8 @@ class Score:
     """How well held-out strokes are predicted.
 
     Attributes:
-        value: share of a stroke's pixels that are right, mean over strokes of a class, then over classes; None where nothing can
-            be said.
+        value: share of a stroke's pixels that are right, mean over strokes of a class, then over classes; None where
+            nothing can be said.
         error: its standard error, from how the strokes of a class differ.
         strokes, classes: how many there were.
     """

@@ -242,12 +242,13 @@ class Learner:
                 self._choice, self._why = mind.choice()
             return True
         found = mind.look_on()
+        places = mind.places()
         with self._lock:
-            if found is not None:
-                image, made = found
-                if made is not None:
-                    self._keep(image, made)
-            self._places = mind.places()
+            if found is not None and found[1] is not None:
+                self._keep(*found)
+            if mind.number("instant") and self._instant["state"] == "waiting":  # what was drawn before the start is learnt
+                self._instant = {"state": "ready", "seconds": None, "message": ""}
+            self._places = places
         return found is not None
 
     def _watch(self) -> None:

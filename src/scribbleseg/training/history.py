@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lightning.pytorch.loggers import CSVLogger
 
-from scribbleseg.training.checkpoints import read_checkpoint
+from scribbleseg.training.checkpoint_file import read_checkpoint
 
 
 def history_logger(out: Path, checkpoint: Path | None) -> CSVLogger:
