@@ -3,10 +3,10 @@
     python -m benchmarks.where_next run DATA --backbone FOLDER [--sessions 4] [--strokes 12] [--out FILE]
     python -m benchmarks.where_next write
 
-A simulated user: three random images of a set, one stroke of each of two classes in the first. Then, again and again, the user is
-led to a frame, sees there the largest piece that is wrong in the overlay, and draws one stroke of its true class in it; a frame
-without anything wrong costs a look, no stroke, and the next one comes. What is counted: mIoU over all pixels of the three images
-after each stroke, and looks. All ways begin with the same strokes.
+A simulated user: three random images of a set, one stroke of each of two classes in the first. Then, again and again, the user
+is led to a frame, sees there the largest piece that is wrong in the overlay, and draws one stroke of its true class in it; a
+frame without anything wrong costs a look, no stroke, and the next one comes. What is counted: mIoU over all pixels of the three
+images after each stroke, and looks. All ways begin with the same strokes.
 """
 
 from __future__ import annotations
@@ -152,22 +152,25 @@ def play(session: Session, way: str, seed: int, strokes: int) -> dict[str, list[
     return {"miou": [round(x, 4) for x in curve], "looks": looks}
 
 
-def run(data: Path, backbone: Path | None, sessions: int, strokes: int, sets: Sequence[str] = SETS) -> dict[str, Any]:
-    """Play some sessions of each set in every way."""
+def run(
+    data: Path, backbone: Path | None, sessions: int, strokes: int, out: Path | None = None, sets: Sequence[str] = SETS
+) -> dict[str, Any]:
+    """Play some sessions of each set in every way; after each session ``out`` has all so far."""
     torch.set_num_threads(1)
-    made, rows = provenance(0), []
+    rows: list[dict[str, Any]] = []
+    result = {"provenance": provenance(0), "strokes": strokes, "backbone": backbone.name if backbone else None, "rows": rows}
     encoder = None if backbone is None else Encoder(backbone)
-    for name in sets:
-        dataset = open_dataset(data / name)
-        for seed in range(sessions):
-            session = Session(dataset, 100 + seed, encoder)
-            first = {stroke.label for stem, stroke in session.strokes if stem == session.stems[0]}
-            if len(first) < 2:
+    for seed in range(sessions):
+        for name in sets:
+            session = Session(open_dataset(data / name), 100 + seed, encoder)
+            if len({stroke.label for stem, stroke in session.strokes if stem == session.stems[0]}) < 2:
                 continue
             for way in WAYS:
                 rows.append({"set": name, "seed": seed, "way": way, **play(session, way, seed, strokes)})
             print(name, seed, {row["way"]: row["miou"][-1] for row in rows[-len(WAYS) :]}, flush=True)
-    return {"provenance": made, "strokes": strokes, "backbone": backbone.name if backbone else None, "rows": rows}
+            if out is not None:
+                write_text(out, json.dumps(result, indent=1) + "\n")
+    return result
 
 
 def needed(curve: Sequence[float], target: float) -> int:
@@ -180,7 +183,7 @@ def section(result: Mapping[str, Any]) -> list[str]:
     games: dict[tuple[str, int], dict[str, Any]] = defaultdict(dict)
     for row in result["rows"]:
         games[row["set"], row["seed"]][row["way"]] = row
-    sets = list(dict.fromkeys(name for name, _ in games))
+    sets = [name for name in SETS if any(each == name for each, _ in games)]
     body: list[list[str]] = []
     gains: dict[str, list[float]] = {way: [] for way in WAYS}
     for name in sets:
@@ -208,14 +211,14 @@ def section(result: Mapping[str, Any]) -> list[str]:
         mean = float(np.mean(gains[way]))
         error = float(np.std(gains[way], ddof=1) / len(gains[way]) ** 0.5)
         lines.append(
-            f"`{way}` against `random`: mIoU, mean over all strokes, {100 * mean:+.1f} ± {100 * error:.1f} points (standard error "
-            f"over {len(gains[way])} sessions), better in {sum(g > 0 for g in gains[way])} of them."
+            f"`{way}` against `random`: mIoU, mean over all strokes, {100 * mean:+.1f} ± {100 * error:.1f} points (standard "
+            f"error over {len(gains[way])} sessions), better in {sum(g > 0 for g in gains[way])} of them."
         )
     made = result["provenance"]
     lines += [
         "",
-        f"Backbone {result['backbone']}; {made['machine']['processor']}, one thread; commit {made['commit']}, {made['date'][:10]}; "
-        "`python -m benchmarks.where_next`.",
+        f"Backbone {result['backbone']}; {made['machine']['processor']}, one thread; commit {made['commit']}, "
+        f"{made['date'][:10]}; `python -m benchmarks.where_next`.",
     ]
     return lines
 
@@ -231,7 +234,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
     if given.what == "run":
-        write_text(given.out, json.dumps(run(given.data, given.backbone, given.sessions, given.strokes), indent=1) + "\n")
+        run(given.data, given.backbone, given.sessions, given.strokes, given.out)
     else:
         result = json.loads(RESULTS.read_text(encoding="utf-8"))
         write_text(PAGE, put(PAGE.read_text(encoding="utf-8"), "where-next", section(result)))

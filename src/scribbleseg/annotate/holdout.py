@@ -14,7 +14,7 @@ import numpy as np
 from scribbleseg.annotate.instant import Samples, fit
 
 #: Share of a class's strokes that a training does not see.
-SHARE = 0.2
+SHARE = 0.25
 
 #: A class with fewer strokes than this gives none away.
 FEWEST_TO_SHARE = 4
@@ -61,7 +61,7 @@ def score(shares: Sequence[tuple[int, float]]) -> Score:
 
 
 def choose(strokes: Sequence[tuple[str, int]], rng: np.random.Generator) -> set[str]:
-    """Choose the strokes that a training is not to see: of each class with enough of them a fifth, one at least.
+    """Choose the strokes that a training is not to see: of each class with enough of them a quarter, one at least.
 
     Args:
         strokes: key and class of each.
