@@ -191,5 +191,7 @@ def test_the_learner_starts_weighs_and_tells(project: FakeProject, monkeypatch: 
     if scores and scores["network"]["value"] is not None:
         assert (shown == "network") == (scores["network"]["value"] > scores["instant"]["value"])
     learner.train("resume")
-    until(lambda: "done" in learner.status()["instant"]["message"])
+    until(lambda: "done" in learner.status()["training"]["message"])
+    assert learner.status()["training"]["state"] == "done"
+    assert learner.status()["instant"]["state"] == "ready"
     learner.close()

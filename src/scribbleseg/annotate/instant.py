@@ -109,10 +109,10 @@ class Linear:
             optimizer.zero_grad()
             value = (F.cross_entropy(features @ matrix.T + bias, target, reduction="none") * share).mean()
             value = value + RIDGE / 2 * (matrix**2).sum()
-            value.backward()
+            value.backward()  # type: ignore[no-untyped-call,unused-ignore]
             return value
 
-        optimizer.step(loss)
+        optimizer.step(loss)  # type: ignore[no-untyped-call,unused-ignore]
         self.matrix, self.bias = matrix.detach().numpy(), bias.detach().numpy()
 
     def probabilities(self, features: Features) -> np.ndarray:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scribbleseg.errors import ScribblesegError
+
 if TYPE_CHECKING:
     from scribbleseg.annotate.drawn import Drawn
     from scribbleseg.annotate.mind import Mind
@@ -76,6 +78,7 @@ class Learner:
         self._places: list[Place] = []
         self._mind: Mind | None = None
         self._wait_until = 0.0
+        self._refused = ""
         self._thread = threading.Thread(target=self._run, name="learner", daemon=True)
         self._thread.start()
 
@@ -179,8 +182,7 @@ class Learner:
             shown, closed = self._shown, self._closed
         try:
             for action, max_steps in orders:
-                mind.train(action, max_steps)
-                self._watch()
+                self._order(action, max_steps)
             if closed:
                 return False
             if classes or dirty:
@@ -244,20 +246,29 @@ class Learner:
         found = mind.look_on()
         places = mind.places()
         with self._lock:
-            if found is not None and found[1] is not None:
-                self._keep(*found)
+            if found is not None and (made := found[1]) is not None:
+                self._keep(found[0], made)
             if mind.number("instant") and self._instant["state"] == "waiting":  # what was drawn before the start is learnt
                 self._instant = {"state": "ready", "seconds": None, "message": ""}
             self._places = places
         return found is not None
 
+    def _order(self, action: str, max_steps: int | None) -> None:
+        """Do what the page asked of the training; what it cannot do is told there."""
+        assert self._mind is not None
+        self._refused = ""
+        try:
+            self._mind.train(action, max_steps)
+        except ScribblesegError as error:
+            self._refused = " ".join(str(error).split())
+        self._watch()
+
     def _watch(self) -> None:
-        mind = self._mind
-        assert mind is not None
-        told = mind.training_status()
+        assert self._mind is not None
+        told = self._mind.training_status()
         with self._lock:
             if not self._orders:
-                self._training = told
+                self._training = told | ({"message": self._refused} if self._refused else {})
 
     def _keep(self, image: int, made: Prediction) -> None:
         """Keep a prediction; the lock is held."""
@@ -275,8 +286,6 @@ class Learner:
 
     def _fail(self, error: Exception) -> None:
         """Tell the page what went wrong; the thread goes on."""
-        from scribbleseg.errors import ScribblesegError
-
         told = str(error) if isinstance(error, ScribblesegError) else traceback.format_exception_only(error)[-1].strip()
         with self._lock:
             self._instant = {"state": "failed", "seconds": None, "message": " ".join(told.split())}

@@ -135,8 +135,9 @@ class Mind:
         step = max(1, -(-max(labels.shape) // SEEN_PX))
         part = np.s_[step // 2 :: step, step // 2 :: step]
         row = self.rows[image]
-        pixels = np.concatenate([each.pixels[:: max(1, len(each.pixels) // 50)] for each in self.own.get(image, [])] or [[]])
-        places = np.stack(np.divmod(pixels.astype(int), row.width), axis=1)
+        some = [each.pixels[:: max(1, len(each.pixels) // 50)] for each in self.own.get(image, [])]
+        pixels = np.concatenate(some) if some else np.zeros(0, int)
+        places = np.stack(np.divmod(pixels, row.width), axis=1)
         colours = np.asarray(features.filters[..., :3][part], np.float32)
         seen = Seen(image, (row.height, row.width), labels[part], doubt[part], places, colours)
         self.seen[image] = (self.numbers["instant"], seen)

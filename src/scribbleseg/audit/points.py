@@ -131,7 +131,7 @@ def smallest_keys(population: int, number: int, rng: np.random.Generator) -> np.
 def allocate(sizes: np.ndarray, number: int) -> np.ndarray:
     """Return how many points each class gets: half of them alike, half by size; never more than it has.
 
-    Olofsson et al. 2014 (§ 5.1): a share by size is best for the overall accuracy, the same number for every class best for
+    Olofsson et al. 2014: a share by size is best for the overall accuracy, the same number for every class best for
     each class's own; they advise a compromise.
     """
     sizes = np.asarray(sizes, np.int64)
