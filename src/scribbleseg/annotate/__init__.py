@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,10 +27,11 @@ def start(folder: Path, *, host: str, port: int | None, open_page: bool, backbon
             raise ConfigError("annotate", f"the library {library}, which serves the page", "not installed", do)
     from scribbleseg.annotate.server import serve
 
+    name = "scribbleseg.annotate.learner"
+
     def learner(project: Project) -> Learning:
-        from scribbleseg.annotate.learner import Learner
+        learns: Learning = importlib.import_module(name).Learner(project, device=device, backbone=backbone)
+        return learns
 
-        return Learner(project, device=device, backbone=backbone)
-
-    known = importlib.util.find_spec("scribbleseg.annotate.learner") is not None
+    known = importlib.util.find_spec(name) is not None
     serve(folder, host=host, port=port, open_page=open_page, learner=learner if known else None)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from scribbleseg.annotate.answers import Pool, answer, not_there, number_in
+from scribbleseg.annotate.answers import Pool, Work, answer, not_there, number_in
 from scribbleseg.annotate.learning import Learning
 from scribbleseg.annotate.pictures import Look, Pictures, encoded
 from scribbleseg.annotate.project import Project
@@ -88,7 +89,7 @@ def look_of(request: Request) -> Look:
     return Look(channels, low, high)
 
 
-def _with(work, what):  # type: ignore[no-untyped-def]
+def _with(work: Work, what: str) -> Work:
     def asked(request: Request, body: bytes) -> Response:
         request.path_params["what"] = what
         return work(request, body)
@@ -103,7 +104,7 @@ def _kind(request: Request) -> str | None:
     return kind
 
 
-def _kept(request, tag, make):  # type: ignore[no-untyped-def]
+def _kept(request: Request, tag: str, make: Callable[[], tuple[bytes, str]]) -> Response:
     """Answer that nothing changed where the browser has the picture already."""
     headers = {"etag": tag, "cache-control": "private, no-cache"}
     if tag in request.headers.get("if-none-match", ""):

@@ -92,11 +92,8 @@ class Pictures:
         """
         height, width = self.project.size(image)
         side = TILE_PX << min(level, 30)
-        if (
-            level >= max(1, math.ceil(math.log2(max(height, width, TILE_PX) / TILE_PX)) + 1)
-            or x * side >= width
-            or y * side >= height
-        ):
+        levels = max(1, math.ceil(math.log2(max(height, width) / TILE_PX)) + 1)
+        if level >= levels or x * side >= width or y * side >= height:
             raise DataError("image", "a tile of the picture", f"{level}/{x}/{y}", "use the page")
         with self._opened(image) as (picture, path, index):
             key = (image, _changed(path), look)
