@@ -225,8 +225,9 @@ def origin(result: Mapping[str, Any]) -> str:
     """Return where the numbers come from."""
     made = result["provenance"]
     return (
-        f"up to {result['sessions']} sessions a set; backbone {result['backbone']}; {made['machine']['processor']}, one thread, "
-        f"seconds of a core, the machine was busy; commit {made['commit']}, {made['date'][:10]}; `python -m benchmarks.instant`."
+        f"Up to {result['sessions']} sessions a set; backbone {result['backbone']}; {made['machine']['processor']}, one "
+        f"thread, times are a core's, the machine was busy; commit {made['commit']}, {made['date'][:10]}; "
+        "`python -m benchmarks.instant`."
     )
 
 

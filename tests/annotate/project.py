@@ -17,9 +17,9 @@ from tests.fake.datasets import make_dataset
 class Row:
     id: int
     stem: str
-    width: int
-    height: int
     num_strokes: int = 0
+    has_base: bool = False
+    version: int = 0
 
 
 class FakeProject:
@@ -31,15 +31,19 @@ class FakeProject:
         self._dataset = open_dataset(root)
         self.names = self._dataset.names
         stems = sorted(path.stem for path in (root / "images").iterdir())
-        self.rows = [Row(n, stem, size[1], size[0]) for n, stem in enumerate(stems, 1)]
+        self.rows = [Row(n, stem) for n, stem in enumerate(stems, 1)]
+        self.shape = size
         self.drawn: dict[int, tuple[Stroke, ...]] = {}
         self.versions: dict[int, int] = {}
 
     def images(self) -> list[Row]:
-        return [replace(row, num_strokes=len(self.drawn.get(row.id, ()))) for row in self.rows]
+        return [replace(row, num_strokes=len(self.drawn.get(row.id, ())), version=self.version(row.id)) for row in self.rows]
 
     def stem(self, image: int) -> str:
         return next(row.stem for row in self.rows if row.id == image)
+
+    def size(self, image: int) -> tuple[int, int]:
+        return self.shape
 
     def rgb(self, image: int) -> np.ndarray:
         return self._dataset.rgb(self.stem(image))
@@ -51,7 +55,7 @@ class FakeProject:
         return self.drawn.get(image, ())
 
     def labels(self, image: int) -> np.ndarray:
-        return rasterise(self.strokes(image), (self.rows[0].height, self.rows[0].width))
+        return rasterise(self.strokes(image), self.shape)
 
     def version(self, image: int) -> int:
         return self.versions.get(image, 0)

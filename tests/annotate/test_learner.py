@@ -153,3 +153,27 @@ def test_features_are_computed_once(project: FakeProject, tmp_path: Path, monkey
     assert one is not None
     assert two is not None
     assert np.array_equal(one.labels, two.labels)
+
+
+def test_it_learns_from_the_servers_own_project(tmp_path: Path) -> None:
+    import json
+
+    from scribbleseg.annotate.project import Project
+    from tests.fake.datasets import make_dataset
+
+    root = make_dataset(tmp_path / "data", 3, (64, 96), 2)
+    project = Project(root)
+    learner = Learner(project, "cpu")
+    try:
+        # What came with the folder was taken over as masks: nobody calls strokes_changed for it.
+        image = project.images()[0].id
+        learner.look_at(image)
+        until(lambda: learner.prediction(image))
+        found = learner.prediction(image)
+        assert found is not None
+        truth = project.opened.labels(project.images()[0].stem, "masks")
+        assert (found.labels == truth).mean() > 0.9
+        json.dumps([learner.status(), found.scores, found.version], allow_nan=False)
+    finally:
+        learner.close()
+        project.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import math
 import os
 import signal
 import subprocess
@@ -164,11 +165,11 @@ class Training:
         if state == "done":
             step = most
         losses = {
-            name.removeprefix("train/"): [float(row[name]) for row in rows if row.get(name)][-50:]
+            name.removeprefix("train/"): [value for row in rows if (value := _number(row.get(name))) is not None][-50:]
             for name in (rows[0] if rows else {})
             if name.startswith("train/")
         }
-        message = {"failed": self.complaint, "running": lambda: "" if step else "it is getting ready"}.get(state, lambda: "")()
+        message = self.complaint() if state == "failed" else "it is getting ready" if state == "running" and not step else ""
         left = self._left(step, most) if state == "running" else None
         return {"state": state, "step": step, "max_steps": most, "seconds_left": left, "losses": losses, "message": message}
 
@@ -246,6 +247,15 @@ class Training:
         return Network(
             _averaged(load_config(self.folder / RUN / "config.yaml"), state, self._note()), int(state["global_step"]), stamp
         )
+
+
+def _number(text: str | None) -> float | None:
+    """Return a number of the file; None for what is no finite one."""
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def _averaged(config: RunConfig, state: dict[str, Any], note: dict[str, Any]) -> TrainedModel:

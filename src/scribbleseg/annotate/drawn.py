@@ -24,16 +24,16 @@ class DrawnImage(Protocol):
         """File name without folder and suffix."""
 
     @property
-    def width(self) -> int:
-        """In pixels."""
-
-    @property
-    def height(self) -> int:
-        """In pixels."""
-
-    @property
     def num_strokes(self) -> int:
         """Strokes drawn on it."""
+
+    @property
+    def has_base(self) -> bool:
+        """Whether it came with a mask of strokes."""
+
+    @property
+    def version(self) -> int:
+        """Grows with each change of its strokes."""
 
 
 class Drawn(Protocol):
@@ -49,6 +49,9 @@ class Drawn(Protocol):
 
     def images(self) -> Sequence[DrawnImage]:
         """Return the list of images."""
+
+    def size(self, image: int) -> tuple[int, int]:
+        """Return (height, width) of an image."""
 
     def rgb(self, image: int) -> np.ndarray:
         """Return an image's colours, float32 (H, W, 3)."""

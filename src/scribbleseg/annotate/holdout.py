@@ -43,8 +43,9 @@ class Score:
     classes: int
 
     def tree(self) -> dict[str, float | int | None]:
-        """Return it as plain values."""
-        return {"value": self.value, "error": self.error, "strokes": self.strokes, "classes": self.classes}
+        """Return it as plain values, None where nothing can be said."""
+        error = None if self.value is None else self.error
+        return {"value": self.value, "error": error, "strokes": self.strokes, "classes": self.classes}
 
 
 def score(shares: Sequence[tuple[int, float]]) -> Score:

@@ -26,6 +26,10 @@ KEPT = 64
 WATCH_S = 2.0
 
 
+#: What is said of a training where there is none.
+NO_TRAINING = {"state": "none", "step": 0, "max_steps": 0, "seconds_left": None, "losses": {}, "message": ""}
+
+
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """An overlay.
@@ -71,7 +75,7 @@ class Learner:
         self._closed = False
         self._since: float | None = None
         self._instant: dict[str, Any] = {"state": "waiting", "seconds": None, "message": "draw strokes of two classes"}
-        self._training: dict[str, Any] = {"state": "none"}
+        self._training: dict[str, Any] = dict(NO_TRAINING)
         self._choice, self._why = "instant", "there is no trained network yet"
         self._predictions: OrderedDict[tuple[int, str], Prediction] = OrderedDict()
         self._doubts: dict[int, float] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from scribbleseg.annotate.feature_cache import FeatureCache, Picture
 from scribbleseg.annotate.features import Encoder, Features
 from scribbleseg.annotate.holdout import Score, better, instant_shares, network_shares, score
 from scribbleseg.annotate.instant import PER_STROKE, Classifier, Samples, fit, labels_and_doubt, smoothed
-from scribbleseg.annotate.learner import Prediction
+from scribbleseg.annotate.learner import NO_TRAINING, Prediction
 from scribbleseg.annotate.owned import Owned, owned
 from scribbleseg.annotate.places import Place, Seen, rank
 from scribbleseg.annotate.small import small_rgb
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 #: Images without strokes that are looked at in idle time, for their doubt and for places.
 LOOK_AHEAD = 24
+
+#: Seconds between two looks at the list of images.
+SCAN_S = 10.0
 
 #: Frames that are kept ready, and the side of the maps that they are chosen on.
 PLACES, SEEN_PX = 32, 192
@@ -43,8 +47,10 @@ class Mind:
         self.cache = FeatureCache(project.state / "instant", encoder, source)
         self.runs = project.state / "runs"
         self.training: Training | None = latest(self.runs)
+        self.dataset = project.dataset()
         self.rows = {row.id: row for row in project.images()}
-        self.todo = [row.id for row in self.rows.values() if row.num_strokes]
+        self.todo = [row.id for row in self.rows.values() if row.num_strokes or row.has_base]
+        self.scanned = 0.0
         self.own: dict[int, list[Owned]] = {}
         self.samples: dict[int, dict[str, tuple[int, Samples]]] = {}
         self.versions: dict[int, int] = {}
@@ -68,7 +74,7 @@ class Mind:
             self.seen.clear()
             self.scores = {"instant": None, "network": None}
             self.weighed = ("", 0)
-            self.todo = [row.id for row in self.project.images() if row.num_strokes]
+            self.todo = [row.id for row in self.project.images() if row.num_strokes or row.has_base]
             images = images | set(self.todo[:8])
         for image in sorted(images):
             self._sample(image)
@@ -107,13 +113,13 @@ class Mind:
         self.samples[image] = now
 
     def _features(self, image: int) -> Features:
-        row = self.rows[image]
-        picture = Picture((row.height, row.width), lambda: small_rgb(self.project, row))
-        return self.cache.get(f"{row.stem} {self._file_stamp(row.stem)}", picture)
+        stem = self.rows[image].stem
+        picture = Picture(self.project.size(image), lambda: small_rgb(self.project, self.dataset, image, stem))
+        return self.cache.get(f"{stem} {self._file_stamp(stem)}", picture)
 
     def _file_stamp(self, stem: str) -> str:
         with contextlib.suppress(ScribblesegError):
-            return _stamp(self.project.dataset().image_path(stem))
+            return _stamp(self.dataset.image_path(stem))
         return ""
 
     def instant(self, image: int) -> Prediction | None:
@@ -134,12 +140,12 @@ class Mind:
     def _remember(self, image: int, features: Features, labels: np.ndarray, doubt: np.ndarray) -> None:
         step = max(1, -(-max(labels.shape) // SEEN_PX))
         part = np.s_[step // 2 :: step, step // 2 :: step]
-        row = self.rows[image]
+        size = self.project.size(image)
         some = [each.pixels[:: max(1, len(each.pixels) // 50)] for each in self.own.get(image, [])]
         pixels = np.concatenate(some) if some else np.zeros(0, int)
-        places = np.stack(np.divmod(pixels, row.width), axis=1)
+        places = np.stack(np.divmod(pixels, size[1]), axis=1)
         colours = np.asarray(features.filters[..., :3][part], np.float32)
-        seen = Seen(image, (row.height, row.width), labels[part], doubt[part], places, colours)
+        seen = Seen(image, size, labels[part], doubt[part], places, colours)
         self.seen[image] = (self.numbers["instant"], seen)
 
     def number(self, kind: str) -> int:
@@ -156,6 +162,8 @@ class Mind:
             if not self.todo or len(self.samples) % 8 == 0:
                 self._fit()
             return image, None
+        if time.monotonic() > self.scanned + SCAN_S:
+            self._scan()
         if self.classifier is None:
             return None
         drawn = [image for image, own in self.own.items() if own]
@@ -165,6 +173,14 @@ class Mind:
             if self.seen.get(image, (0,))[0] != self.numbers["instant"]:
                 return image, self.instant(image)
         return None
+
+    def _scan(self) -> None:
+        """Look for images whose strokes came without a word: imported, or changed on disk."""
+        self.scanned = time.monotonic()
+        self.rows = {row.id: row for row in self.project.images()}
+        for row in self.rows.values():
+            if (row.num_strokes or row.has_base) and self.versions.get(row.id) != row.version:
+                self.todo.append(row.id)
 
     def places(self) -> list[Place]:
         """Return frames in which a stroke would help most."""
@@ -199,14 +215,14 @@ class Mind:
         strokes = {}
         self.rows = {row.id: row for row in self.project.images()}
         for image, row in self.rows.items():
-            if row.num_strokes or self.own.get(image):
+            if row.num_strokes or row.has_base or self.own.get(image):
                 own = self._read(image)
                 if own:
-                    strokes[row.stem] = ((row.height, row.width), own)
+                    strokes[row.stem] = (self.project.size(image), own)
         folder = new_folder(self.runs)
         training = Training(folder)
         root = write_snapshot(folder, self.project.dataset(), strokes, np.random.default_rng(training.number))
-        longest = max(max(row.width, row.height) for row in self.rows.values())
+        longest = max(max(size) for size, _ in strokes.values())
         training.start(settings(root, longest, self.backbone, self.device.type != "cpu", max_steps))
         self.training, self.net, self.weighing = training, None, None
         self.numbers["network"] = 0
@@ -216,7 +232,7 @@ class Mind:
     def training_status(self) -> dict[str, Any]:
         """Return ``training`` of /api/status."""
         if self.training is None:
-            return {"state": "none"}
+            return dict(NO_TRAINING)
         seen = self.training.seen()
         known = {"number": self.training.number, "images": len(seen.get("stems", [])), "strokes": seen.get("strokes", 0)}
         return self.training.status() | known | {"held_out": len(seen.get("keys", []))}
@@ -236,7 +252,12 @@ class Mind:
 
     def _network_probs(self, image: int) -> np.ndarray:
         assert self.net is not None
-        return probabilities(self.net.model, small_rgb(self.project, self.rows[image])).permute(1, 2, 0).cpu().numpy()
+        return (
+            probabilities(self.net.model, small_rgb(self.project, self.dataset, image, self.rows[image].stem))
+            .permute(1, 2, 0)
+            .cpu()
+            .numpy()
+        )
 
     def _load(self) -> None:
         """Read the network again where the training has written a newer one."""
@@ -295,9 +316,9 @@ class Mind:
 
     def _network_labels(self, image: int) -> np.ndarray:
         """Return the network's classes at the image's own size."""
-        labels, row = self._network_probs(image).argmax(axis=-1), self.rows[image]
-        rows = np.arange(row.height) * labels.shape[0] // row.height
-        columns = np.arange(row.width) * labels.shape[1] // row.width
+        labels, (height, width) = self._network_probs(image).argmax(axis=-1), self.project.size(image)
+        rows = np.arange(height) * labels.shape[0] // height
+        columns = np.arange(width) * labels.shape[1] // width
         return labels[rows][:, columns]
 
     def choice(self) -> tuple[str, str]:

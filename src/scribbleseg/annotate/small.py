@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,7 +11,8 @@ from scribbleseg.data.images import Window, open_image
 from scribbleseg.data.intensity import rgb_of
 
 if TYPE_CHECKING:
-    from scribbleseg.annotate.drawn import Drawn, DrawnImage
+    from scribbleseg.annotate.drawn import Drawn
+    from scribbleseg.data.folder import Dataset
 
 #: A picture of more pixels is read in bands and shrunk.
 WHOLE_PIXELS = 2**22
@@ -20,23 +21,22 @@ WHOLE_PIXELS = 2**22
 BAND_PX = 512
 
 
-def small_rgb(project: Drawn, row: DrawnImage) -> np.ndarray:
+def small_rgb(project: Drawn, dataset: Dataset, image: int, stem: str) -> np.ndarray:
     """Return an image's colours, float32 (h, w, 3): at its own size up to ``WHOLE_PIXELS``, else shrunk by a whole number.
 
     Cost: of a large picture the memory of one band, besides what its format reads at once.
     """
-    if row.width * row.height <= WHOLE_PIXELS:
-        return project.rgb(row.id)
-    height, width = row.height, row.width
+    height, width = project.size(image)
+    if height * width <= WHOLE_PIXELS:
+        return project.rgb(image)
     step = max(1, int(height / grid_of((height, width))[0]))
-    dataset, ranges = project.dataset(), dict[Any, Any]()
-    path, number = dataset.image_source(row.stem)
+    path, number = dataset.image_source(stem)
     parts = []
     high = -(-BAND_PX // step) * step
-    with open_image(path, dataset.spec.reading) as image:
+    with open_image(path, dataset.spec.reading) as opened:
         for top in range(0, height, high):
             window = Window(top, 0, min(high, height - top), width)
-            parts.append(_means(rgb_of(image, dataset.spec.reading, window, number, ranges), step))
+            parts.append(_means(rgb_of(opened, dataset.spec.reading, window, number, dataset.ranges), step))
     return np.concatenate(parts)
 
 
