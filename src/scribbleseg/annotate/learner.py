@@ -6,12 +6,10 @@ import threading
 import time
 import traceback
 from collections import OrderedDict
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from scribbleseg.annotate.prediction import NO_TRAINING, Prediction
 from scribbleseg.errors import ScribblesegError
 
 if TYPE_CHECKING:
@@ -24,36 +22,6 @@ KEPT = 64
 
 #: Seconds between two looks at the training's files.
 WATCH_S = 2.0
-
-
-#: What is said of a training where there is none.
-NO_TRAINING = {"state": "none", "step": 0, "max_steps": 0, "seconds_left": None, "losses": {}, "message": ""}
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """An overlay.
-
-    Attributes:
-        labels, doubt: uint8 (h, w), class ids and doubt from 0 to 255, on a grid that may be coarser than the image.
-        kind: ``instant`` or ``network``.
-        number: of the model; a later one has a higher number.
-        version: of the image's strokes that the instant classifier knew; of a network, that it was predicted at.
-        trained_on: number of images that the model learnt from.
-        seen: whether this image was among them.
-        title: of the model, for the page.
-        scores: of both models on held-out strokes, see :class:`~scribbleseg.annotate.holdout.Score`.
-    """
-
-    labels: np.ndarray
-    doubt: np.ndarray
-    kind: str
-    number: int
-    version: int
-    trained_on: int
-    seen: bool
-    title: str
-    scores: dict[str, Any] = field(default_factory=dict)
 
 
 class Learner:

@@ -15,9 +15,9 @@ from scribbleseg.annotate.feature_cache import FeatureCache, Picture
 from scribbleseg.annotate.features import Encoder, Features
 from scribbleseg.annotate.holdout import Score, better, instant_shares, network_shares, score
 from scribbleseg.annotate.instant import PER_STROKE, Classifier, Samples, fit, labels_and_doubt, smoothed
-from scribbleseg.annotate.learner import NO_TRAINING, Prediction
 from scribbleseg.annotate.owned import Owned, owned
 from scribbleseg.annotate.places import Place, Seen, rank
+from scribbleseg.annotate.prediction import NO_TRAINING, Prediction
 from scribbleseg.annotate.small import small_rgb
 from scribbleseg.annotate.snapshot import write_snapshot
 from scribbleseg.errors import ScribblesegError, TrainingError

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+#: Whether the page offers it, and why: docs/explanation/live_learning.md has the comparison with frames anywhere.
+ENABLED = True
+WHY = "with a simulated user such frames were better than frames anywhere on photographs, and as good elsewhere"
+
 #: Side of a frame as a share of the image's shorter side, and the least in px.
 FRAME, LEAST_PX = 0.25, 32
 

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image as Pillow, ImageDraw
 
 from scribbleseg.atomic import write_text
-from scribbleseg.audit.points import Item, Plan
+from scribbleseg.audit.points import PATCH_RADIUS, Item, Plan
 from scribbleseg.errors import DataError, nearest
 
 PLAN, SHEET, TABLE = "plan.json", "points.html", "answers.csv"
@@ -83,8 +83,6 @@ def cut_out(picture: np.ndarray, item: Item, reach: int) -> str:
 
 
 def _is_patch(item: Item) -> bool:
-    from scribbleseg.audit.points import PATCH_RADIUS
-
     return item.radius == PATCH_RADIUS
 
 
