@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import threading
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 #: Seconds after a change until files are written, so that quick strokes are one writing; until a failed one is tried again.
 _DELAY_S, _AGAIN_S = 0.3, 3.0
+
+
+_told = logging.getLogger("scribbleseg.annotate")
 
 
 class Files:
@@ -75,6 +79,8 @@ class Files:
     def _run(self) -> None:
         try:
             self._sweep()
+        except Exception:
+            _told.exception("files that were there could not be looked at")
         finally:
             self.swept.set()
         self._wake.set()
@@ -85,7 +91,9 @@ class Files:
             self._wake.clear()
             try:
                 self.flush()
-            except ScribblesegError:
+            except Exception as error:  # told in `problem`; whatever it was, the next stroke's files must be tried
+                if not isinstance(error, ScribblesegError):
+                    _told.exception("files could not be written")
                 self._wake.set()
                 self._stop.wait(_AGAIN_S)
 
@@ -98,7 +106,10 @@ class Files:
             if self._stop.is_set():
                 return
             if row.stem in with_files or (stack is not None and stack[0] in with_files):
-                self.look(row.id)
+                try:
+                    self.look(row.id)
+                except ScribblesegError as error:  # of this image alone; told when it is opened
+                    _told.warning("%s", error)
 
     def flush(self) -> None:
         """Write every file that is older than the log.
