@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import random
@@ -8,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -73,10 +73,8 @@ def draw_until_killed(server, image, label, acknowledged):
             answer = server.call(f"/api/images/{image}/commands", {"commands": [command]}, **{"If-Match": str(version)})
             version = answer["version"]
             acknowledged.append((image, command["id"]))
-    except (OSError, urllib.error.URLError, json.JSONDecodeError, ConnectionError):
+    except (OSError, http.client.HTTPException, json.JSONDecodeError):  # no answer, or one cut short
         pass
-    except Exception as error:  # an answer cut short
-        assert "IncompleteRead" in repr(error) or "RemoteDisconnected" in repr(error)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no kill -9")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -9,6 +10,7 @@ import os
 import shutil
 import threading
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,19 +120,24 @@ class Files:
             StorageError: one could not be written; nothing is lost, it is tried again.
         """
         with self._lock:
-            try:
-                write_names(self.project.root, self.project.names, self.strokes)
-                query = "SELECT id FROM images WHERE written_version < version AND position IS NOT NULL"
-                for (image,) in self.project.log.rows(query):
-                    self._write(image)
-                self._write_list()
-            except OSError as error:
-                self.problem = str(told := storage_error(error, self.project.root))
-                raise told from None
-            except ScribblesegError as error:
-                self.problem = str(error)
-                raise
-            self.problem = None
+            query = "SELECT id FROM images WHERE written_version < version AND position IS NOT NULL"
+            images = [image for (image,) in self.project.log.rows(query)]
+            works: list[Callable[[], None]] = [
+                lambda: write_names(self.project.root, self.project.names, self.strokes),
+                *(functools.partial(self._write, image) for image in images),
+                self._write_list,
+            ]
+            failed: list[ScribblesegError] = []
+            for work in works:  # one that fails keeps no other from being written
+                try:
+                    work()
+                except OSError as error:
+                    failed.append(storage_error(error, self.project.root))
+                except ScribblesegError as error:
+                    failed.append(error)
+            self.problem = str(failed[0]) if failed else None
+            if failed:
+                raise failed[0]
 
     def _write(self, image: int) -> None:
         project = self.project
