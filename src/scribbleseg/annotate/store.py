@@ -85,6 +85,7 @@ class Store:
     def _take_stems(self, stems: list[str]) -> None:
         with self.log.transaction():
             self.log.execute("UPDATE images SET position = NULL")
+            self.log.execute("UPDATE images SET width = NULL, height = NULL WHERE version = 0")  # perhaps another picture now
             for number, stem in enumerate(stems):
                 self.log.execute(
                     "INSERT INTO images (stem, position) VALUES (?, ?)"
