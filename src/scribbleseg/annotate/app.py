@@ -14,9 +14,9 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from scribbleseg.annotate import drawing_routes, learning_routes, picture_routes
+from scribbleseg.annotate import drawing_routes, learning_routes, picture_routes, transfer_routes
 from scribbleseg.annotate.answers import failure
-from scribbleseg.annotate.learning import Learning
+from scribbleseg.annotate.learning import Learning, tell
 from scribbleseg.annotate.pictures import Pictures
 from scribbleseg.annotate.project import Project
 from scribbleseg.annotate.security import Guard, refused
@@ -46,8 +46,7 @@ def create_app(
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
-        if learner is not None:
-            await anyio.to_thread.run_sync(learner.close)
+        await anyio.to_thread.run_sync(tell, learner, "close")
         await anyio.to_thread.run_sync(project.close)
 
     async def index(request: Request) -> Response:
@@ -59,6 +58,7 @@ def create_app(
         *drawing_routes.routes(project, pictures, learner, bool(token)),
         *picture_routes.routes(project, pictures, learner),
         *learning_routes.routes(project, learner),
+        *transfer_routes.routes(project, learner),
         *further,
         Mount("/static", StaticFiles(directory=STATIC, check_dir=False)),
     ]

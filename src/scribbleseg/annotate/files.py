@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import logging
 import os
 import shutil
 import threading
 import uuid
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from scribbleseg.annotate.folder import write_names
+from scribbleseg.annotate.store import Store
 from scribbleseg.annotate.strokes import told_of
 from scribbleseg.atomic import storage_error, write_text
 from scribbleseg.data.images import read_index, write_png
@@ -23,28 +27,26 @@ from scribbleseg.data.vector import read_strokes, write_strokes
 from scribbleseg.errors import DataError, ScribblesegError, StorageError
 from scribbleseg.records import UNLABELLED, Stroke
 
-if TYPE_CHECKING:
-    from scribbleseg.annotate.project import Project
-
 #: Seconds after a change until files are written, so that quick strokes are one writing; until a failed one is tried again.
 _DELAY_S, _AGAIN_S = 0.3, 3.0
+
+
+_told = logging.getLogger("scribbleseg.annotate")
 
 
 class Files:
     """Keeps ``strokes/``, ``scribbles/``, the list and ``dataset.yaml`` as the log says, in a thread of its own.
 
     Attributes:
-        swept: set once all files that were there at the start have been looked at.
         problem: why files could not be written the last time, or None.
     """
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Store) -> None:
         self.project, spec = project, project.spec
         self.strokes, self.scribbles = spec.strokes or "strokes", spec.scribbles
-        self.swept = threading.Event()
         self.problem: str | None = None
         self._work = project.state / "writing"
-        self._wake, self._stop = threading.Event(), threading.Event()
+        self._wake, self._stop = project.changed, threading.Event()
         self._lock = threading.RLock()
         self._thread = threading.Thread(target=self._run, name="files", daemon=True)
 
@@ -56,10 +58,6 @@ class Files:
             for path in folder.glob("writing-*.part"):
                 path.unlink(missing_ok=True)
         self._thread.start()
-
-    def changed(self, image: int | None) -> None:
-        """Say that something has to be written."""
-        self._wake.set()
 
     def close(self) -> None:
         """Write what is left and stop.
@@ -75,8 +73,10 @@ class Files:
     def _run(self) -> None:
         try:
             self._sweep()
+        except Exception:
+            _told.exception("files that were there could not be looked at")
         finally:
-            self.swept.set()
+            self.project.swept.set()
         self._wake.set()
         while not self._stop.is_set():
             self._wake.wait()
@@ -85,7 +85,9 @@ class Files:
             self._wake.clear()
             try:
                 self.flush()
-            except ScribblesegError:
+            except Exception as error:  # told in `problem`; whatever it was, the next stroke's files must be tried
+                if not isinstance(error, ScribblesegError):
+                    _told.exception("files could not be written")
                 self._wake.set()
                 self._stop.wait(_AGAIN_S)
 
@@ -98,7 +100,10 @@ class Files:
             if self._stop.is_set():
                 return
             if row.stem in with_files or (stack is not None and stack[0] in with_files):
-                self.look(row.id)
+                try:
+                    self.look(row.id)
+                except ScribblesegError as error:  # of this image alone; told when it is opened
+                    _told.warning("%s", error)
 
     def flush(self) -> None:
         """Write every file that is older than the log.
@@ -107,19 +112,24 @@ class Files:
             StorageError: one could not be written; nothing is lost, it is tried again.
         """
         with self._lock:
-            try:
-                write_names(self.project.root, self.project.names, self.strokes)
-                query = "SELECT id FROM images WHERE written_version < version AND position IS NOT NULL"
-                for (image,) in self.project.log.rows(query):
-                    self._write(image)
-                self._write_list()
-            except OSError as error:
-                self.problem = str(told := storage_error(error, self.project.root))
-                raise told from None
-            except ScribblesegError as error:
-                self.problem = str(error)
-                raise
-            self.problem = None
+            query = "SELECT id FROM images WHERE written_version < version AND position IS NOT NULL"
+            images = [image for (image,) in self.project.log.rows(query)]
+            works: list[Callable[[], None]] = [
+                lambda: write_names(self.project.root, self.project.names, self.strokes),
+                *(functools.partial(self._write, image) for image in images),
+                self._write_list,
+            ]
+            failed: list[ScribblesegError] = []
+            for work in works:  # one that fails keeps no other from being written
+                try:
+                    work()
+                except OSError as error:
+                    failed.append(storage_error(error, self.project.root))
+                except ScribblesegError as error:
+                    failed.append(error)
+            self.problem = str(failed[0]) if failed else None
+            if failed:
+                raise failed[0]
 
     def _write(self, image: int) -> None:
         project = self.project
@@ -250,7 +260,7 @@ class Files:
             self.project.log.execute("UPDATE images SET problem = ? WHERE id = ?", (f"{error}\n  kept as: {kept.name}", image))
             if self.project.version(image):
                 self.project.log.execute("UPDATE images SET written_version = -1 WHERE id = ?", (image,))
-                self.changed(image)
+                self._wake.set()
 
     def _set_aside_others(self, stem: str) -> None:
         """Move a label file of another format away, lest an image has two."""
