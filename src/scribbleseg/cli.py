@@ -10,6 +10,7 @@ import typer
 
 from scribbleseg import __version__
 from scribbleseg.atomic import CANNOT_WRITE
+from scribbleseg.audit.verb import audit
 from scribbleseg.errors import ScribblesegError
 
 app = typer.Typer(
@@ -132,6 +133,9 @@ def evaluate(
     if json is not None:
         write_scores(json, scores, source=source.name, data=data.name, split=split)
         print(f"scores: {json}")
+
+
+app.command()(audit)
 
 
 @app.command()
@@ -314,6 +318,21 @@ def shard(
     if packed.left:
         print(f"files that stayed behind, as nothing here reads them: {packed.left}")
     print(f"train on them: scribbleseg train --data {out}")
+
+
+@app.command()
+def annotate(
+    folder: Annotated[Path, typer.Argument(help="Folder of pictures, or a data set.")],
+    host: Annotated[str, typer.Option(help="Address to listen at; any but this computer's own needs a token.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port; the first free one from 8321 on.")] = None,
+    open_: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
+    backbone: Annotated[Path | None, typer.Option(help="Folder of a pretrained backbone for the instant overlay.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Draw strokes in a browser, see what is learnt from them, correct. The folder stays a data set that `train` reads."""
+    from scribbleseg.annotate import start
+
+    start(folder, host=host, port=port, open_page=open_, backbone=backbone, device=device)
 
 
 @app.command()

@@ -1,8 +1,7 @@
-"""Checkpoints that appear whole or not at all, and are read without running code."""
+"""Checkpoints that appear whole or not at all."""
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from scribbleseg.atomic import atomic_path
-from scribbleseg.errors import TrainingError
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -22,24 +20,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Write beside the final place and rename."""
         with atomic_path(Path(path)) as temporary:
             torch.save(checkpoint, temporary)
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint; nothing in it is executed.
-
-    Raises:
-        TrainingError: it is damaged.
-    """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        if not isinstance(state, dict) or "state_dict" not in state or "global_step" not in state:
-            raise ValueError("not a checkpoint of a run")
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise TrainingError(
-            path, "a whole checkpoint", reason, "restore it from a copy, or start again in a new folder"
-        ) from None
-    return state
 
 
 def checkpoint_callbacks(folder: Path, every: int, validates: bool) -> list[pl.Callback]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lightning.pytorch.loggers import CSVLogger
 
-from scribbleseg.training.checkpoints import read_checkpoint
+from scribbleseg.training.checkpoint_file import read_checkpoint
 
 
 def history_logger(out: Path, checkpoint: Path | None) -> CSVLogger:
@@ -26,7 +26,7 @@ def history_logger(out: Path, checkpoint: Path | None) -> CSVLogger:
         done = int(read_checkpoint(checkpoint)["global_step"])
         with path.open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.DictReader(file) if (row.get("step") or "").isdigit() and int(row["step"]) < done]
-    logger = CSVLogger(out, name="", version="")
+    logger = CSVLogger(out, name="", version="", flush_logs_every_n_steps=1)  # each row as it comes: a page watches the file
     writer = logger.experiment  # this is what deletes the file
     if rows:
         writer.metrics_keys = list(rows[0])

@@ -29,7 +29,8 @@ from scribbleseg.errors import ConfigError, StorageError
 from scribbleseg.losses.objective import complete
 from scribbleseg.models.folder import save_model
 from scribbleseg.provenance import provenance
-from scribbleseg.training.checkpoints import AtomicCheckpointIO, checkpoint_callbacks, read_checkpoint
+from scribbleseg.training.checkpoint_file import read_checkpoint
+from scribbleseg.training.checkpoints import AtomicCheckpointIO, checkpoint_callbacks
 from scribbleseg.training.history import history_logger
 from scribbleseg.training.module import SegmentationModule
 from scribbleseg.training.progress import ProgressBar
