@@ -159,6 +159,9 @@ class Pictures:
     def _rendered(self, picture: Image, index: int | None, look: Look, window: Window | None) -> np.ndarray:
         """Return uint8 (h, w, 3)."""
         channels, spec = self._channels(picture, look), self.project.spec
+        if look == Look() and channels is None and spec.window is None and picture.dtype == np.uint8:
+            stored = picture.pixels(window, index)  # as rgb_of and rounding back would give, in a tenth of the time
+            return np.repeat(stored, 3, axis=-1) if stored.shape[-1] == 1 else np.ascontiguousarray(stored[..., :3])
         reading = Reading(channels=channels, window=spec.window)
         if look.low is not None or look.high is not None or (spec.window is None and picture.dtype != np.uint8):
             low, high = self._range(picture, index, channels)
