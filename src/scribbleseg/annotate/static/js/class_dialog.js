@@ -4,13 +4,15 @@ import { confirm, open } from "./dialog.js";
 import { el } from "./dom.js";
 import { t } from "./text.js";
 
+const NUM_COLOURS = 16;
+
 /** Ask what a class shall be. Return `{name, colour}`, or a command for the server (`op`), or null. */
 export async function editClass({ id, name, colour }, panel, isNew) {
   const field = el("input", { type: "text", id: "class-name", value: name, maxlength: 100, required: true, autocomplete: "off", autofocus: true });
   const colourField = el("input", { type: "color", id: "class-colour", value: colour });
   const body = [
     el("label", { class: "row" }, el("span", { text: t("classes.name") }), field),
-    el("div", { class: "row" }, el("label", { for: "class-colour", text: t("classes.colour") }), el("span", { class: "colours" }, colourField, ...panel.palette.map((each, n) => choice(each, n, colourField)))),
+    el("div", { class: "row" }, el("label", { for: "class-colour", text: t("classes.colour") }), el("span", { class: "colours" }, colourField, ...panel.palette.slice(0, NUM_COLOURS).map((each, n) => choice(each, n, colourField)))),
   ];
   const others = panel.classes.filter((each) => each.id !== id);
   const into = el("select", { id: "class-into" }, ...others.map((each) => el("option", { value: each.id, text: each.name })));
@@ -18,8 +20,8 @@ export async function editClass({ id, name, colour }, panel, isNew) {
   const answer = await open(isNew ? t("classes.add") : t("classes.edit", { name }), body, [[t("cancel"), ""], [isNew ? t("classes.add") : t("save"), "save", "primary"]]);
   if (answer === "save") return field.value.trim() ? { name: field.value.trim(), colour: colourField.value } : null;
   if (answer === "up" || answer === "down") return moved(id, answer === "up" ? -1 : 1, panel.classes);
-  if (answer === "merge") return merge(id, name, Number(into.value), panel);
-  if (answer === "delete") return remove(id, name);
+  if (answer === "merge") return merge(panel.classes[id], Number(into.value), panel);
+  if (answer === "delete") return remove(panel.classes[id]);
   return null;
 }
 
@@ -47,12 +49,12 @@ function moved(id, step, classes) {
   return { op: "reorder", order: ids };
 }
 
-async function merge(id, name, into, panel) {
-  const sure = await confirm(t("classes.merge"), t("classes.mergeSure", { name, into: panel.names[into] }), t("classes.merge"));
+async function merge({ id, name, strokes }, into, panel) {
+  const sure = await confirm(t("classes.merge"), t("classes.mergeSure", { name, into: panel.names[into], n: strokes ?? 0 }), t("classes.merge"));
   return sure ? { op: "merge", class: id, into } : null;
 }
 
-async function remove(id, name) {
-  const sure = await confirm(t("classes.delete"), t("classes.deleteSure", { name }), t("classes.delete"));
+async function remove({ id, name, strokes }) {
+  const sure = await confirm(t("classes.delete"), t("classes.deleteSure", { name, n: strokes ?? 0 }), t("classes.delete"));
   return sure ? { op: "delete", class: id } : null;
 }

@@ -12,6 +12,7 @@ export class ClassesPanel {
     this.tools = tools;
     this.changed = new Signal(); // names, colours or order: strokes may be renumbered
     this.counts = [];
+    this.ready = async () => {}; // strokes on their way know the old classes
     this.node = byId("classes");
     this.list = el("ul", { class: "classes" });
     this.add = el("button", { type: "button", class: "wide", text: t("classes.add"), on: { click: () => this.#add() } });
@@ -77,6 +78,7 @@ export class ClassesPanel {
 
   /** Send a change of the classes; return whether it was taken. */
   async send(body) {
+    await this.ready();
     try {
       const told = await post("/api/classes", body, { version: this.version });
       this.take(told);

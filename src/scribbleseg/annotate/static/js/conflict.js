@@ -7,7 +7,7 @@ import { t } from "./text.js";
 
 /** Ask, and settle it with the sender; return the document's state to show, with this page's strokes still to be replayed. */
 export async function settle(image, told, sender, document) {
-  const theirs = Array.isArray(told?.strokes) ? told : (told?.state ?? (await get(`/api/images/${image}`)));
+  const theirs = told?.image?.strokes ? told.image : await get(`/api/images/${image}`);
   const pending = [...sender.pending(image)];
   const added = pending.filter((command) => command.op === "add").length;
   let answer = "";

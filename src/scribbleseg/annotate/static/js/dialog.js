@@ -3,11 +3,11 @@
 import { byId, el } from "./dom.js";
 import { t } from "./text.js";
 
-/** Open a dialog of a title, a body and buttons `[words, value, kind]`; resolve to the value of the one pressed ("" if closed). */
-export function open(title, body, buttons, { wide = false, id = null } = {}) {
+/** Open a dialog (`focused`: its primary button has the focus) of a title, a body and buttons `[words, value, kind]`; resolve to the value of the one pressed ("" if closed). */
+export function open(title, body, buttons, { wide = false, focused = false, id = null } = {}) {
   return new Promise((resolve) => {
     const actions = buttons.map(([words, value, kind = ""]) =>
-      el("button", { type: "submit", value, class: kind, text: words, formnovalidate: kind !== "primary" }),
+      el("button", { type: "submit", value, class: kind, text: words, formnovalidate: kind !== "primary", autofocus: kind === "primary" && focused }),
     );
     const head = el("h2", { text: title, id: "dialog-title" });
     const form = el("form", { method: "dialog" }, head, el("div", { class: "body" }, ...body), el("div", { class: "actions" }, ...actions));

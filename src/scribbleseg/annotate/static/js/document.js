@@ -26,11 +26,11 @@ export class Document {
   }
 
   get canUndo() {
-    return this.past.length > 0 || this.server.undo;
+    return this.past.length > 0 || (this.server.undo && !this.unsure);
   }
 
   get canRedo() {
-    return this.future.length > 0 || this.server.redo;
+    return this.future.length > 0 || (this.server.redo && !this.unsure);
   }
 
   /** Apply commands that an earlier page left unsent; those that the server has are passed over. */
@@ -65,7 +65,7 @@ export class Document {
     if (command.op === "undo") this.#step(this.past, this.future);
     else if (command.op === "redo") this.#step(this.future, this.past);
     else {
-      this.past.push(this.strokes);
+      this.past.push(this.unsure ? UNKNOWN : this.strokes);
       this.future = [];
       this.server.redo = false;
       if (command.op === "add") this.strokes = [...this.strokes, command.stroke];

@@ -19,5 +19,5 @@ export function help() {
     table.append(el("div", {}, el("dt", {}, ...keys.map((key) => el("kbd", { text: key }))), el("dd", { text: words })));
   }
   const scroll = el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": t("help.title") }, el("ol", {}, ...steps), el("h3", { text: t("help.keys") }), table);
-  return open(t("help.title"), [scroll], [[t("close"), "", "primary"]], { wide: true, id: "help-dialog" });
+  return open(t("help.title"), [scroll], [[t("close"), "", "primary"]], { wide: true, focused: true, id: "help-dialog" });
 }

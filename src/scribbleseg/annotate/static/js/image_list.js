@@ -63,6 +63,14 @@ export class ImageList {
     this.#tellCounts();
   }
 
+  /** Take over the doubts of all images. */
+  doubts({ id, doubt }) {
+    const told = new Map(id.map((each, k) => [each, doubt[k]]));
+    for (const row of this.rows) row.doubt = told.get(row.id) ?? null;
+    if (this.filter.value === "doubtful") this.refilter();
+    else this.#render();
+  }
+
   select(id) {
     this.current = id;
     const at = this.shown.findIndex((row) => row.id === id);

@@ -6,6 +6,7 @@ import { badge, drawPattern, inkOn } from "./patterns.js";
 
 const SLOW_MS = 7;
 const SETTLE_MS = 90;
+const PATTERN_PX = 11; // of the screen: wider strokes have no coarser pattern
 const THINNEST = Math.SQRT2; // the rasteriser's: no line has gaps
 const SHAPES = new WeakMap();
 
@@ -72,8 +73,7 @@ export class StrokesLayer {
 
   #drawAll(context, stage) {
     stage.clear(context);
-    stage.inImage(context);
-    context.lineCap = context.lineJoin = "round";
+    this.#within(context);
     context.imageSmoothingEnabled = false;
     if (this.base) context.drawImage(this.base, 0, 0, this.document.width, this.document.height);
     const { x0, y0, x1, y1 } = stage.view.shown;
@@ -83,7 +83,17 @@ export class StrokesLayer {
       this.#drawOne(context, stroke, shape.path, stage);
     }
     if (this.live) this.#line(context, this.live, shapeOf({ ...this.live }).path);
-    context.globalCompositeOperation = "source-over";
+    context.restore();
+  }
+
+  /** Draw in image pixels, and on the image only: what lies outside is no label. To be restored. */
+  #within(context) {
+    context.save();
+    this.stage.inImage(context);
+    context.beginPath();
+    context.rect(0, 0, this.document.width, this.document.height);
+    context.clip();
+    context.lineCap = context.lineJoin = "round";
   }
 
   #drawOne(context, stroke, path, stage) {
@@ -92,7 +102,7 @@ export class StrokesLayer {
     const width = Math.max(stroke.width_px, THINNEST) * stage.view.scale;
     if (stroke.tool === "eraser" || width < 4) return;
     const colour = this.#colour(stroke);
-    drawPattern(context, path, stroke.class, colour, stroke.width_px);
+    drawPattern(context, path, stroke.class, colour, Math.min(stroke.width_px, PATTERN_PX / stage.view.scale));
     if (width >= 13) this.#number(context, stroke, colour, stage);
   }
 
@@ -145,13 +155,12 @@ export class StrokesLayer {
   extend(from) {
     const { points } = this.live;
     const context = this.context;
-    this.stage.inImage(context);
-    context.lineCap = context.lineJoin = "round";
+    this.#within(context);
     const path = new Path2D();
     path.moveTo(...points[Math.max(0, from - 1)]);
     for (const point of points.slice(from)) path.lineTo(...point);
     this.#line(context, this.live, path);
-    context.globalCompositeOperation = "source-over";
+    context.restore();
   }
 
   /** The stroke is whole (and now in the document), or dropped. */

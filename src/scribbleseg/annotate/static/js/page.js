@@ -30,6 +30,7 @@ import { TrainingPanel } from "./training_panel.js";
 import { View } from "./view.js";
 
 const LARGEST_BASE_PX = 4096;
+const RANK_MS = 5000;
 
 export class Page {
   constructor(project, sender) {
@@ -38,6 +39,7 @@ export class Page {
     this.document = null;
     this.spaceHeld = false;
     this.revision = null;
+    this.rankedAt = 0;
     byId("project").textContent = project.name;
     document.title = `${project.name} · scribbleseg`;
     this.tools = new Tools();
@@ -76,6 +78,7 @@ export class Page {
       this.goTo(image, x - reach, y - reach, x + reach, y + reach);
     });
     this.audit.running.on((on) => this.bare(on));
+    this.classes.ready = () => this.sender.quiet();
     this.classes.changed.on(() => this.#classesChanged());
     this.files.imported.on(() => this.#reread());
     this.sender.acknowledged.on((image, answer) => this.#acknowledged(image, answer));
@@ -87,7 +90,6 @@ export class Page {
   begin() {
     this.poll = new Poll(() => this.document?.id ?? null);
     this.poll.told.on((image, told) => this.#status(image, told));
-    this.places.load();
   }
 
   /** Show an image; strokes that are still on their way to the server are on it. */
@@ -105,16 +107,17 @@ export class Page {
       return;
     }
     if (this.wanted !== id) return;
-    this.#open(new Document(state));
+    this.#open(new Document(state), state);
     this.view.open(state.width, state.height);
     this.rendering.open(state);
     this.picture.open(this.document).catch(failed);
     this.prediction.open(this.document);
     this.places.open(id);
+    this.poll?.now();
     history.replaceState(null, "", `#image=${id}`);
   }
 
-  #open(document) {
+  #open(document, state) {
     this.document = document;
     this.sender.builds(document.id, document.version);
     document.replay(this.sender.pending(document.id));
@@ -124,6 +127,7 @@ export class Page {
     byId("where").textContent = t("stage.where", { stem: document.stem, width: document.width, height: document.height });
     this.#drawn();
     this.#readBase();
+    notice(state.problem ?? "", state.problem ? "error" : "note");
   }
 
   /** Labels that came with the image lie under the strokes: the server's raster, strokes and all. */
@@ -199,7 +203,7 @@ export class Page {
 
   async #refused(image, error) {
     failed(error);
-    await this.sender.settle(image, this.document?.version ?? 0, []);
+    await this.sender.quiet();
     if (this.document?.id === image) await this.#refresh();
   }
 
@@ -218,6 +222,7 @@ export class Page {
   #status(image, told) {
     if (this.sender.offline) this.sender.retry();
     this.training.update(told);
+    if (told.storage) notice(told.storage, "error");
     this.hints = told.hints;
     if (!this.document || image !== this.document.id) return;
     showHints(this.hints, this.document.strokes, this.classes.classes);
@@ -226,20 +231,27 @@ export class Page {
       if (newer && this.sender.pending(image).length === 0 && !this.drawing.live) this.#refresh();
       this.prediction.offer(told.image.prediction_number ?? null);
     }
-    if (this.revision !== null && told.revision !== this.revision && !this.places.busy) this.#revised();
-    this.revision = told.revision;
+    const revision = JSON.stringify(told.revision);
+    if (revision !== this.revision) this.revised = true;
+    this.revision = revision;
+    if (this.revised && Date.now() - this.rankedAt > RANK_MS) this.#rank();
   }
 
-  async #revised() {
-    this.places.busy = true;
+  /** Places and doubts may be others by now; asked for now and then only. */
+  async #rank() {
+    this.revised = false;
+    const project = await get("/api/project").catch(() => null);
+    if (project && project.class_version !== this.classes.version) {
+      this.classes.take(project);
+      await this.#classesChanged();
+    }
+    this.rankedAt = Date.now();
     await this.places.load();
     const columns = await get("/api/images").catch(() => null);
-    if (columns) columns.id.forEach((id, k) => Object.assign(this.list.rows.find((row) => row.id === id) ?? {}, { doubt: columns.doubt[k] }));
-    this.list.refilter();
-    setTimeout(() => (this.places.busy = false), 5000);
+    if (columns) this.list.doubts(columns);
   }
 
-  /** Ask before all strokes of the image are taken away; it can be undone. */
+  /** Take all strokes of the image away; it can be undone. */
   clear() {
     if (this.document.strokes.length === 0) return;
     this.send(this.document.clear());

@@ -19,7 +19,7 @@ export function parts(colour) {
   return [1, 3, 5].map((at) => Number.parseInt(colour.slice(at, at + 2), 16));
 }
 
-/** Draw the pattern of a class along a path whose stroke is `width` wide, in units of the context. */
+/** Draw the pattern of a class along a path; `width` is that of the stroke, or of what the pattern is scaled to, in units of the context. */
 export function drawPattern(context, path, classId, colour, width) {
   const pattern = dashes(classId);
   if (pattern.length === 0) return;

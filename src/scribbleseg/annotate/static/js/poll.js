@@ -17,6 +17,11 @@ export class Poll {
     });
   }
 
+  /** Ask at once: another image is shown. */
+  now() {
+    this.#again(0);
+  }
+
   #again(wait_ms) {
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.#ask(), wait_ms);

@@ -74,9 +74,9 @@ export class PredictionPanel {
   /** Another image is shown. */
   open(document) {
     Object.assign(this, { document, told: null, number: null });
+    this.round += 1;
     this.overlay.open(document);
     this.#tell();
-    return this.load();
   }
 
   /** Read what the model predicts for this image, if it does. */
@@ -97,7 +97,8 @@ export class PredictionPanel {
   offer(number) {
     if (number === this.number) return;
     this.number = number;
-    this.load();
+    if (number !== null) this.load();
+    else this.open(this.document);
   }
 
   #tell() {

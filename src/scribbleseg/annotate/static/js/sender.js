@@ -7,6 +7,7 @@ import { Signal } from "./dom.js";
 
 const LONGEST_WAIT_MS = 8000;
 const BATCH = 50;
+const HOPELESS = [400, 404, 413, 422]; // what will be refused for ever
 
 class Line {
   constructor(image, version) {
@@ -75,10 +76,24 @@ export class Sender {
   /** Keep a command and send it as soon as may be. */
   push(image, command) {
     const line = this.#line(image);
+    const version = line.version + line.waiting.length; // each command makes a version
     line.waiting.push(command);
-    this.store.keep(image, line.version, command).catch(() => (this.store.works = false));
+    this.store.keep(image, version, command).catch(() => (this.store.works = false));
     this.changed.tell();
     this.#send(line);
+  }
+
+  /** Resolve when nothing is on its way, or the server cannot be reached. */
+  quiet() {
+    return new Promise((resolve) => {
+      const look = () => {
+        if (this.state === "saving") return;
+        stop();
+        resolve();
+      };
+      const stop = this.changed.on(look);
+      look();
+    });
   }
 
   /** Try all again now. */
@@ -116,22 +131,25 @@ export class Sender {
       this.store.forget(sent.map((command) => command.id)).catch(() => {});
       this.acknowledged.tell(line.image, answer);
     } catch (error) {
-      this.#failed(line, error);
+      this.#failed(line, error, sent);
     }
     line.busy = false;
     this.changed.tell();
     if (line.wait_ms === 0) this.#send(line);
   }
 
-  #failed(line, error) {
+  #failed(line, error, sent) {
     if (error instanceof Refused && error.status === 412) {
       line.asked = true;
       line.batch = 0;
       this.offline = false;
       this.conflicted.tell(line.image, error.body);
-    } else if (error instanceof Refused && error.status < 500) {
-      line.asked = true; // it will never be taken: say so, keep it
+    } else if (error instanceof Refused && HOPELESS.includes(error.status)) {
+      line.batch = 1; // one by one, to find the one that is refused
+      if (sent.length > 1) return;
+      line.waiting.shift();
       line.batch = 0;
+      this.store.forget([sent[0].id]).catch(() => {});
       this.refused.tell(line.image, error);
     } else {
       this.offline = true;

@@ -5,7 +5,6 @@ import { help } from "./help.js";
 import { t } from "./text.js";
 
 const ZOOM = 1.25;
-const SIZE = 1.25;
 
 export class Toolbar {
   constructor(page) {
@@ -82,8 +81,8 @@ export function actionsOf(page) {
       page.spaceHeld = held;
       page.stage.node.classList.toggle("pans", held);
     },
-    narrower: () => tools.wider(1 / SIZE),
-    wider: () => tools.wider(SIZE),
+    narrower: () => tools.step(-1),
+    wider: () => tools.step(1),
     undo: () => !page.drawing.live && page.document && page.send(page.document.undo()),
     redo: () => !page.drawing.live && page.document && page.send(page.document.redo()),
     zoomIn: () => view.zoom(ZOOM),

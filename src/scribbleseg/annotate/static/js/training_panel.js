@@ -39,7 +39,7 @@ export class TrainingPanel {
     const state = training?.state ?? "none";
     this.action = { none: "start", running: "stop", stopped: "resume", failed: "start", done: "start" }[state] ?? "start";
     this.button.textContent = t(`training.${state === "done" ? "again" : this.action}`);
-    this.button.hidden = !training;
+    this.button.hidden = !training || instant?.state === "off"; // nothing learns here
     const running = state === "running";
     this.bar.hidden = !(running || state === "stopped");
     if (training?.max_steps) this.bar.value = training.step / training.max_steps;
@@ -71,6 +71,7 @@ function duration(seconds) {
 function curve(name, values) {
   const svg = document.createElementNS(SPACE, "svg");
   svg.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
+  svg.setAttribute("preserveAspectRatio", "none");
   svg.setAttribute("aria-hidden", "true");
   const line = document.createElementNS(SPACE, "polyline");
   const [low, high] = [Math.min(...values), Math.max(...values)];
