@@ -255,6 +255,21 @@ def convert(
 
 
 @app.command()
+def annotate(
+    folder: Annotated[Path, typer.Argument(help="Folder of pictures, or a data set.")],
+    host: Annotated[str, typer.Option(help="Address to listen at; any but this computer's own needs a token.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port; the first free one from 8321 on.")] = None,
+    open_: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
+    backbone: Annotated[Path | None, typer.Option(help="Folder of a pretrained backbone for the instant overlay.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Draw strokes in a browser, see what is learnt from them, correct. The folder stays a data set that `train` reads."""
+    from scribbleseg.annotate import start
+
+    start(folder, host=host, port=port, open_page=open_, backbone=backbone, device=device)
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="New folder for data, runs and report.")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="Of data, weights and order.")] = 0,

@@ -57,6 +57,22 @@ def rasterise(strokes: Iterable[Stroke], size: tuple[int, int], width_px: float 
     for each point of the longest stroke. A stroke of 10⁵ points takes 1 s if it is 5 px wide and 6 s at 50.
     """
     labels = np.full(size, UNLABELLED, np.uint8)
+    draw_over(labels, strokes, width_px)
+    return labels
+
+
+def draw_over(labels: np.ndarray, strokes: Iterable[Stroke], width_px: float | None = None) -> None:
+    """Draw strokes over labels as :func:`rasterise` does, in place: the first strokes, then the rest, give what all give.
+
+    Args:
+        labels: uint8 (H, W), one block of memory.
+        strokes: in the order in which they were drawn.
+        width_px: of all brushes, instead of each stroke's own.
+
+    Raises:
+        DataError: as :func:`rasterise`, where more than these strokes is too much to draw by themselves.
+    """
+    size = (labels.shape[0], labels.shape[1])
     flat = labels.reshape(-1)
     num_rows = 0
     for stroke in strokes:
@@ -69,7 +85,15 @@ def rasterise(strokes: Iterable[Stroke], size: tuple[int, int], width_px: float 
             raise DataError("strokes", f"segments that touch at most {MAX_ROWS} rows of pixels", got, "draw them simpler")
         for start, stop in _runs(lines, size):
             flat[start:stop] = UNLABELLED if erases else stroke.label
-    return labels
+
+
+def rows_of(stroke: Stroke, size: tuple[int, int]) -> int:
+    """Return how many rows of pixels a stroke's segments touch, which ``MAX_ROWS`` limits: 1 µs each to draw.
+
+    Raises:
+        DataError: a stroke that cannot be drawn.
+    """
+    return int(_lines(stroke.points, stroke.width_px, size).number.sum())
 
 
 class _Lines(NamedTuple):
@@ -199,7 +223,9 @@ Place = Annotated[float, Field(ge=-FARTHEST_PX, le=FARTHEST_PX, allow_inf_nan=Fa
 Side = Annotated[int, Field(ge=1, le=MAX_PIXELS)]
 
 
-class _Line(BaseModel):
+class Line(BaseModel):
+    """A stroke as it stands in the file."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
 
     label: Annotated[int, Field(alias="class", ge=0, lt=UNLABELLED)]
@@ -222,7 +248,7 @@ class _Drawing(BaseModel):
 
     version: Literal[1]
     size: tuple[Side, Side]
-    strokes: list[_Line]
+    strokes: list[Line]
 
     @model_validator(mode="after")
     def _bounded(self) -> _Drawing:

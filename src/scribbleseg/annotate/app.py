@@ -1,0 +1,75 @@
+"""The server's application: routes behind a guard."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+
+import anyio.to_thread
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from scribbleseg.annotate import drawing_routes, learning_routes, picture_routes
+from scribbleseg.annotate.answers import failure
+from scribbleseg.annotate.learning import Learning
+from scribbleseg.annotate.pictures import Pictures
+from scribbleseg.annotate.project import Project
+from scribbleseg.annotate.security import Guard, refused
+
+STATIC = Path(__file__).parent / "static"
+
+
+def create_app(
+    project: Project,
+    learner: Learning | None = None,
+    *,
+    token: str = "",
+    hosts: Iterable[str] = (),
+    further: Iterable[BaseRoute] = (),
+) -> Guard:
+    """Return the application.
+
+    Args:
+        project: opened; closed when the server stops.
+        learner: learns from the strokes, if anything does.
+        token: that every request must bring; empty where only this computer can reach the server.
+        hosts: further names of this server that requests may be addressed to.
+        further: routes of other parts of the page.
+    """
+    pictures = Pictures(project)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        yield
+        if learner is not None:
+            await anyio.to_thread.run_sync(learner.close)
+        await anyio.to_thread.run_sync(project.close)
+
+    async def index(request: Request) -> Response:
+        page = STATIC / "index.html"
+        return FileResponse(page) if page.is_file() else Response("the page is not installed", 503)
+
+    routes: list[BaseRoute] = [
+        Route("/", index),
+        *drawing_routes.routes(project, pictures, learner, bool(token)),
+        *picture_routes.routes(project, pictures, learner),
+        *learning_routes.routes(project, learner),
+        *further,
+        Mount("/static", StaticFiles(directory=STATIC, check_dir=False)),
+    ]
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _http, Exception: _failed})
+    return Guard(app, token, frozenset(hosts))
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return refused(error.status_code, "address", "one of the page's", error.detail)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    return failure(error)

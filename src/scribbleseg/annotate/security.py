@@ -1,0 +1,134 @@
+"""Who may speak to the server: its own page, from this computer or with the token, in bodies of bounded size."""
+
+from __future__ import annotations
+
+import hmac
+import re
+from dataclasses import dataclass
+from urllib.parse import parse_qs
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+#: Bytes of a request's body; of an import, which is kept on disk as it comes.
+MAX_BODY, MAX_IMPORT = 32 * 2**20, 2**30
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+_HEADERS = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+}
+
+_HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?\Z")
+
+_LOOPBACK = {"127.0.0.1", "localhost", "[::1]"}
+
+
+class TooLongError(Exception):
+    """A body of more bytes than is allowed."""
+
+
+@dataclass(frozen=True)
+class Guard:
+    """ASGI middleware in front of everything.
+
+    Attributes:
+        app: what it guards.
+        token: that must be given, in the address once and as a cookie from then on; empty on this computer alone.
+        hosts: names besides this computer's own under which the server may be addressed; any, where there is a token:
+            a stranger's name that points here is no use without it.
+    """
+
+    app: ASGIApp
+    token: str = ""
+    hosts: frozenset[str] = frozenset()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or refuse it."""
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0] if self.token else ""
+        refusal = self._refusal(scope, headers, given)
+        set_cookie = bool(given) and refusal is None
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                out = MutableHeaders(scope=message)
+                for key, value in _HEADERS.items():
+                    out[key] = value
+                out.setdefault("cache-control", "no-store" if scope["path"].startswith("/api") else "no-cache")
+                if set_cookie:
+                    out.append("set-cookie", f"{_cookie(scope)}={self.token}; HttpOnly; SameSite=Strict; Path=/")
+            await send(message)
+
+        limit = MAX_IMPORT if scope["path"] == "/api/import" else MAX_BODY
+        taken = 0
+
+        async def counted() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > limit:
+                raise TooLongError
+            return message
+
+        if refusal is None and int(headers.get("content-length", "0")) > limit:
+            refusal = _too_long(limit)
+        try:
+            await (self.app if refusal is None else refusal)(scope, counted, answer)
+        except TooLongError:
+            await _too_long(limit)(scope, receive, answer)
+
+    def _refusal(self, scope: Scope, headers: Headers, given: str) -> JSONResponse | None:
+        hosts = headers.getlist("host")
+        found = _HOST.match(hosts[0]) if len(hosts) == 1 else None
+        if found is None or not (self.token or found[1].lower() in _LOOPBACK | self.hosts):
+            return refused(403, "host", "the address that the server printed", ascii(headers.get("host", "none"))[:100])
+        origin = headers.get("origin")
+        if origin is not None and origin.lower() not in (f"http://{hosts[0]}".lower(), f"https://{hosts[0]}".lower()):
+            return refused(403, "origin", "a request of the page itself", ascii(origin)[:100])
+        if headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and scope["path"] != "/":
+            return refused(403, "origin", "a request of the page itself", "one of another page")
+        if not headers.get("content-length", "0").isdigit():
+            return refused(400, "body", "its length in bytes", "something else")
+        if self.token and not self._knows(scope, headers, given):
+            do = "open the address that `scribbleseg annotate` printed, with its token"
+            return refused(401, "token", "the token", "another" if given else "none", do)
+        if scope["method"] not in ("GET", "HEAD"):
+            kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+            wanted = "multipart/form-data" if scope["path"] == "/api/import" else "application/json"
+            if kind != wanted or headers.get("x-scribbleseg") != "1":
+                got = f"{kind[:50] or 'none'}, X-Scribbleseg: {headers.get('x-scribbleseg', 'none')[:20]}"
+                return refused(415, "request", f"{wanted}, X-Scribbleseg: 1", ascii(got)[1:-1])
+        return None
+
+    def _knows(self, scope: Scope, headers: Headers, given: str) -> bool:
+        pairs = (part.strip().partition("=") for part in headers.get("cookie", "").split(";"))
+        cookie = next((value for name, _, value in pairs if name == _cookie(scope)), "")
+        return any(hmac.compare_digest(known.encode(), self.token.encode()) for known in (given, cookie))
+
+
+def refused(status: int, where: str, expected: str, got: str, do: str = "use the page") -> JSONResponse:
+    """Return an error in the form that all of them have."""
+    return JSONResponse({"where": where, "expected": expected, "got": got, "do": do}, status)
+
+
+def _too_long(limit: int) -> JSONResponse:
+    return refused(413, "body", f"at most {limit // 2**20} MiB", "more", "send less at a time")
+
+
+def _cookie(scope: Scope) -> str:
+    """Return the cookie's name: cookies know no ports, two servers on a computer would share one."""
+    server = scope.get("server")
+    return f"scribbleseg-{server[1] if server else 0}"
