@@ -25,14 +25,14 @@ MARKS = {"red": (20.5, 30.5), "green": (90.5, 40.5), "blue": (50.5, 70.5)}
 _RGB = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 
 
-def make_folder(root: Path, num_images: int = 3, size: tuple[int, int] = (120, 90)) -> Path:
+def make_folder(root: Path, num_images: int = 90, size: tuple[int, int] = (120, 90)) -> Path:
     """Write pictures with marks; return their folder."""
     root.mkdir(parents=True)
     for k in range(num_images):
-        rgb = np.full((size[1], size[0], 3), 60 + k, np.uint8)
+        rgb = np.full((size[1], size[0], 3), 60 + k % 60, np.uint8)
         for name, (x, y) in MARKS.items():
             rgb[int(y) - 6 : int(y) + 7, int(x) - 6 : int(x) + 7] = _RGB[name]
-        Image.fromarray(rgb).save(root / f"image_{k}.png")
+        Image.fromarray(rgb).save(root / f"image_{k:02d}.png")
     return root
 
 
@@ -44,10 +44,14 @@ def free_port() -> int:
 
 
 class Server:
-    """``tests.e2e.annotate_server`` in a process of its own, which can be killed and started again."""
+    """``tests.e2e.annotate_server`` in a process of its own, which can be killed and started again.
+
+    A test takes three images of its own (:meth:`take`), and none of another's.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.first = -3
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/"
         self.log = folder.parent / f"{folder.name}.log"
@@ -70,6 +74,14 @@ class Server:
                 assert self.process.poll() is None and time.monotonic() < end, self.log.read_text()
                 time.sleep(0.1)
 
+    def take(self) -> Server:
+        self.first += 3
+        return self
+
+    def stem(self, number: int = 0) -> str:
+        """Return the name of an image of the test that runs."""
+        return f"image_{self.first + number:02d}"
+
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
@@ -82,32 +94,32 @@ class Server:
                 return np.asarray(Image.open(io.BytesIO(body)))
             return json.loads(body)
 
-    def image(self, stem: str) -> int:
+    def image(self, number: int = 0) -> int:
         """Return the id of an image."""
         columns = self.get("api/images")
-        return int(columns["id"][columns["stem"].index(stem)])
+        return int(columns["id"][columns["stem"].index(self.stem(number))])
 
-    def labels(self, stem: str = "image_0") -> np.ndarray:
+    def labels(self, number: int = 0) -> np.ndarray:
         """Return the server's mask."""
-        return np.asarray(self.get(f"api/images/{self.image(stem)}/labels"))
+        return np.asarray(self.get(f"api/images/{self.image(number)}/labels"))
 
-    def strokes(self, stem: str = "image_0") -> list[dict[str, Any]]:
-        return list(self.get(f"api/images/{self.image(stem)}")["strokes"])
+    def strokes(self, number: int = 0) -> list[dict[str, Any]]:
+        return list(self.get(f"api/images/{self.image(number)}")["strokes"])
 
 
-def open_page(browser: Any, server: Server, stem: str = "image_0", **options: Any) -> Any:
+def open_page(browser: Any, server: Server, **options: Any) -> Any:
     """Return a page that shows an image; its errors are collected in ``page.errors``."""
     context = browser.new_context(**{"viewport": {"width": 1200, "height": 800}, **options})
     context.set_default_timeout(15_000)
-    return open_in(context, server, stem)
+    return open_in(context, server)
 
 
-def open_in(context: Any, server: Server, stem: str = "image_0") -> Any:
+def open_in(context: Any, server: Server) -> Any:
     page = context.new_page()
     page.errors = []
     page.on("pageerror", lambda error: page.errors.append(str(error)))
-    page.goto(f"{server.url}#image={server.image(stem)}")
-    shown(page, stem)
+    page.goto(f"{server.url}#image={server.image()}")
+    shown(page, server.stem())
     return page
 
 

@@ -13,11 +13,16 @@ from tests.e2e.annotating import Server, assert_drawn, drag, make_folder, open_p
 pytestmark = pytest.mark.browser
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    served = Server(make_folder(tmp_path / "photos"))
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    served = Server(make_folder(tmp_path_factory.mktemp("annotate") / "photos"))
     yield served
     served.kill()
+
+
+@pytest.fixture
+def server(running: Server) -> Server:
+    return running.take()
 
 
 def draw(page, server, marks=("red", "green"), width_px=7, class_id=0):

@@ -18,16 +18,37 @@ STATIC = Path(scribbleseg.annotate.__file__).parent / "static"
 HOSTILE = "<img src=x onerror=window.hacked=1>"
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    served = Server(make_folder(tmp_path / "photos"))
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    served = Server(make_folder(tmp_path_factory.mktemp("annotate") / "photos"))
     yield served
     served.kill()
 
 
 @pytest.fixture
+def server(running: Server) -> Server:
+    return running.take()
+
+
+@pytest.fixture
 def page(browser, server):
     opened = open_page(browser, server)
+    yield opened
+    assert opened.errors == []
+    opened.context.close()
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Server]:
+    """A server whose classes a test may change."""
+    served = Server(make_folder(tmp_path / "photos", 3)).take()
+    yield served
+    served.kill()
+
+
+@pytest.fixture
+def classes(browser, own):
+    opened = open_page(browser, own)
     yield opened
     assert opened.errors == []
     opened.context.close()
@@ -53,57 +74,57 @@ def wait_for_classes(page, count):
     page.wait_for_function("n => document.querySelectorAll('.classes li').length === n", arg=count)
 
 
-def test_classes_are_added_renamed_recoloured_and_put_in_another_order(page, server):
-    two_strokes(page)
-    page.get_by_role("button", name="Add a class").first.click()
-    page.locator("#class-name").fill("stem")
-    page.keyboard.press("Enter")
-    wait_for_classes(page, 3)
-    assert names(server) == ["background", "object", "stem"]
-    edit(page, 2)
-    page.locator("#class-name").fill("stalk")
-    page.locator("#class-colour").fill("#112233")
-    page.locator("dialog .primary").click()
-    page.wait_for_function("document.querySelector('.classes').textContent.includes('stalk')")
-    page.wait_for_selector("dialog", state="detached")
-    page.wait_for_timeout(300)
-    assert server.get("api/project")["classes"][2]["colour"] == "#112233"
-    edit(page, 1)
-    page.locator("dialog button[value=up]").click()
-    page.wait_for_function("document.querySelector('.classes li .name').textContent === 'object'")
-    assert names(server) == ["object", "background", "stalk"]
-    assert [s["class"] for s in server.strokes()] == [1, 0]
-    page.keyboard.press("1")
-    drag(page, [seen(page)["red"]])
-    saved(page)
-    assert [s["class"] for s in server.strokes()] == [1, 0, 0]
+def test_classes_are_added_renamed_recoloured_and_put_in_another_order(classes, own):
+    two_strokes(classes)
+    classes.get_by_role("button", name="Add a class").first.click()
+    classes.locator("#class-name").fill("stem")
+    classes.keyboard.press("Enter")
+    wait_for_classes(classes, 3)
+    assert names(own) == ["background", "object", "stem"]
+    edit(classes, 2)
+    classes.locator("#class-name").fill("stalk")
+    classes.locator("#class-colour").fill("#112233")
+    classes.locator("dialog .primary").click()
+    classes.wait_for_function("document.querySelector('.classes').textContent.includes('stalk')")
+    classes.wait_for_selector("dialog", state="detached")
+    classes.wait_for_timeout(300)
+    assert own.get("api/project")["classes"][2]["colour"] == "#112233"
+    edit(classes, 1)
+    classes.locator("dialog button[value=up]").click()
+    classes.wait_for_function("document.querySelector('.classes li .name').textContent === 'object'")
+    assert names(own) == ["object", "background", "stalk"]
+    assert [s["class"] for s in own.strokes()] == [1, 0]
+    classes.keyboard.press("1")
+    drag(classes, [seen(classes)["red"]])
+    saved(classes)
+    assert [s["class"] for s in own.strokes()] == [1, 0, 0]
 
 
 @pytest.mark.parametrize(("what", "left"), [("merge", [0, 0]), ("delete", [0])])
-def test_classes_are_merged_and_deleted(page, server, what, left):
-    two_strokes(page)
-    edit(page, 1)
-    page.locator(f"dialog button[value={what}]").click()
-    page.locator("dialog button[value=yes]").click()
-    wait_for_classes(page, 1)
-    assert names(server) == ["background"]
-    assert [s["class"] for s in server.strokes()] == left
-    page.wait_for_function("n => document.querySelector('.classes .count').textContent === n", arg=str(len(left)))
+def test_classes_are_merged_and_deleted(classes, own, what, left):
+    two_strokes(classes)
+    edit(classes, 1)
+    classes.locator(f"dialog button[value={what}]").click()
+    classes.locator("dialog button[value=yes]").click()
+    wait_for_classes(classes, 1)
+    assert names(own) == ["background"]
+    assert [s["class"] for s in own.strokes()] == left
+    classes.wait_for_function("n => document.querySelector('.classes .count').textContent === n", arg=str(len(left)))
 
 
-def test_a_hostile_class_name_is_text(page, server):
-    page.get_by_role("button", name="Add a class").first.click()
-    page.locator("#class-name").fill(HOSTILE)
-    page.keyboard.press("Enter")
-    wait_for_classes(page, 3)
-    edit(page, 2)
-    assert HOSTILE in page.locator("dialog h2").inner_text()
-    page.keyboard.press("Escape")
-    page.reload()
-    shown(page, "image_0")
-    assert page.locator(".classes li").nth(2).inner_text().startswith(HOSTILE)
-    assert page.evaluate("window.hacked") is None
-    assert page.locator(".classes img").count() == 0
+def test_a_hostile_class_name_is_text(classes, own):
+    classes.get_by_role("button", name="Add a class").first.click()
+    classes.locator("#class-name").fill(HOSTILE)
+    classes.keyboard.press("Enter")
+    wait_for_classes(classes, 3)
+    edit(classes, 2)
+    assert HOSTILE in classes.locator("dialog h2").inner_text()
+    classes.keyboard.press("Escape")
+    classes.reload()
+    shown(classes, own.stem())
+    assert classes.locator(".classes li").nth(2).inner_text().startswith(HOSTILE)
+    assert classes.evaluate("window.hacked") is None
+    assert classes.locator(".classes img").count() == 0
 
 
 def test_a_session_with_the_keyboard_alone(page, server):
@@ -124,15 +145,16 @@ def test_a_session_with_the_keyboard_alone(page, server):
     page.keyboard.press("m")
     page.wait_for_selector("#done:checked")
     page.keyboard.press("d")
-    page.wait_for_function("document.getElementById('where').textContent.startsWith('image_1')")
+    page.wait_for_function("stem => document.getElementById('where').textContent.startsWith(stem)", arg=server.stem(1))
     page.locator("#image-list").focus()
     page.keyboard.press("End")
-    page.wait_for_function("document.getElementById('where').textContent.startsWith('image_2')")
+    page.wait_for_function("document.getElementById('where').textContent.startsWith('image_89')")
     page.keyboard.press("?")
     page.locator("#help-dialog").wait_for()
     page.keyboard.press("Escape")
     assert page.locator("#help-dialog").count() == 0
-    assert server.get("api/images")["done"] == [True, False, False]
+    done = server.get("api/images")["done"]
+    assert [done[server.image(k) - 1] for k in (0, 1)] == [True, False]
 
 
 def test_a_key_typed_into_a_field_is_a_letter(page, server):
@@ -140,18 +162,18 @@ def test_a_key_typed_into_a_field_is_a_letter(page, server):
     page.keyboard.type("e1d")
     assert page.locator("#search").input_value() == "e1d"
     assert page.locator("#brush").get_attribute("aria-pressed") == "true"
-    assert page.locator("#where").inner_text().startswith("image_0")
+    assert page.locator("#where").inner_text().startswith(server.stem())
 
 
-def test_filters_of_the_list(page, server):
-    two_strokes(page)
-    page.locator("#filter").select_option("undrawn")
-    assert page.locator(".image .name").all_inner_texts() == ["image_1", "image_2"]
-    page.locator("#filter").select_option("drawn")
-    assert page.locator(".image .name").all_inner_texts() == ["image_0"]
-    page.locator("#filter").select_option("all")
-    page.locator("#search").fill("_2")
-    assert page.locator(".image .name").all_inner_texts() == ["image_2"]
+def test_filters_of_the_list(classes, own):
+    two_strokes(classes)
+    classes.locator("#filter").select_option("undrawn")
+    assert classes.locator(".image .name").all_inner_texts() == ["image_01", "image_02"]
+    classes.locator("#filter").select_option("drawn")
+    assert classes.locator(".image .name").all_inner_texts() == ["image_00"]
+    classes.locator("#filter").select_option("all")
+    classes.locator("#search").fill("_02")
+    assert classes.locator(".image .name").all_inner_texts() == ["image_02"]
 
 
 def overlay(page):
@@ -202,7 +224,7 @@ def test_training_is_started_and_stopped(page, server):
 
 def test_n_goes_to_the_next_place(page, server):
     page.keyboard.press("n")
-    page.wait_for_function("document.getElementById('where').textContent.startsWith('image_2')")
+    page.wait_for_function("document.getElementById('where').textContent.startsWith('image_89')")
     page.wait_for_selector(".frame.current", state="attached")
     box, stage = page.locator(".frame.current").bounding_box(), page.locator("#stage").bounding_box()
     assert abs(box["x"] + box["width"] / 2 - stage["x"] - stage["width"] / 2) < 3
