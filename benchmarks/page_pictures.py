@@ -33,7 +33,7 @@ def make_photos(root: Path, count: int = 8) -> Path:
             vein = (np.abs(v) < 1.6) | (np.abs((u * 0.6 + np.abs(v)) % 22 - 11) < 0.9)
             colour = np.array([58, 122, 52]) + rng.normal(0, 16, 3)
             rgb[inside] = colour + np.where(vein, 34, 0)[inside][:, None]
-        noisy = rgb + rng.normal(0, 6, rgb.shape)
+        noisy = rgb + rng.normal(0, 2, rgb.shape)
         Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(root / f"leaf_{k:02d}.png")
     return root
 
@@ -61,7 +61,7 @@ def main(out: Path) -> None:
         ("1", [(0.03, 0.06), (0.3, 0.04)]),
         ("1", [(0.8, 0.95), (0.97, 0.9), (0.97, 0.7)]),
         ("2", [(0.28, 0.42), (0.34, 0.5), (0.38, 0.48)]),
-        ("2", [(0.6, 0.5), (0.68, 0.56)]),
+        ("2", [(0.67, 0.15), (0.7, 0.24)]),
     ]
     with sync_playwright() as p:
         browser = p.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"])
@@ -94,6 +94,8 @@ def main(out: Path) -> None:
         page.wait_for_timeout(1500)
         page.screenshot(path=out / "annotate-phone.png")
         browser.close()
+    for path in out.glob("annotate-*.png"):
+        Image.open(path).convert("RGB").quantize(256).save(path, optimize=True)
     server.kill()
     shutil.rmtree(folder)
 

@@ -130,7 +130,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         server = Server(make_folder(Path(folder) / "speed", args.side, args.strokes, args.images))
         try:
-            print(json.dumps({**vars(args), **measure(server), "load": os.getloadavg()[0], "provenance": provenance()}, indent=1))
+            print(
+                json.dumps({**vars(args), **measure(server), "load": os.getloadavg()[0], "provenance": provenance()}, indent=1)
+            )
         finally:
             server.kill()
 

@@ -18,7 +18,7 @@ from scribbleseg.annotate.project import Project
 
 
 class FakeLearner:
-    """Predicts class 1 left of the middle and class 0 right of it as soon as an image has two classes."""
+    """Takes what is green for class 1 and all else for class 0, as soon as an image has strokes of two classes."""
 
     def __init__(self, project: Project) -> None:
         self.project = project
@@ -40,13 +40,11 @@ class FakeLearner:
         strokes = self.project.strokes(image)
         if len({s.label for s in strokes if s.tool == "brush"}) < 2:
             return None
-        height, width = self.project.size(image)
-        labels = np.zeros((height, width), np.uint8)
-        labels[:, : width // 2] = 1
-        doubt = (255 * np.exp(-np.abs(np.arange(width) - width / 2) / width * 8)).astype(np.uint8)
+        rgb = self.project.rgb(image)
+        green = rgb[..., 1] - rgb[..., 0]
         return SimpleNamespace(
-            labels=labels,
-            doubt=np.tile(doubt, (height, 1)),
+            labels=(green > 0).astype(np.uint8),
+            doubt=(255 * np.exp(-12 * np.abs(green))).astype(np.uint8),
             kind="instant",
             number=len(strokes),
             version=self.project.version(image),
@@ -83,7 +81,9 @@ def audit_routes(project: Project) -> list[Route]:
     async def audit(request: Request) -> JSONResponse:
         if request.method == "POST":
             image = project.images()[0].id
-            return JSONResponse({"items": [{"item": k, "image": image, "x": 20.5 + 50 * k, "y": 30.5, "radius": 0} for k in (0, 1)]})
+            return JSONResponse(
+                {"items": [{"item": k, "image": image, "x": 20.5 + 50 * k, "y": 30.5, "radius": 0} for k in (0, 1)]}
+            )
         each = {"name": "object", "precision": 0.5, "interval": [0.2, 0.8], "iou": 0.4, "iou_interval": [0.1, 0.7]}
         told = {"answered": len(answers), "accuracy": 0.75, "interval": [0.6, 0.9], "classes": [each], "reliability": []}
         return JSONResponse({**told, "answers": answers})

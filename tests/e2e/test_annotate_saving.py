@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -78,7 +77,10 @@ def test_undo_survives_a_reload(page, server):
     shown(page, server.stem())
     for count in (2, 1, 0):
         page.keyboard.press("Control+z")
-        page.wait_for_function("n => document.querySelector('.image[aria-selected=true] .facts').textContent.startsWith(n + ' stroke')", arg=str(count))
+        page.wait_for_function(
+            "n => document.querySelector('.image[aria-selected=true] .facts').textContent.startsWith(n + ' stroke')",
+            arg=str(count),
+        )
         saved(page)
         assert len(server.strokes()) == count
     for count in (1, 2, 0):
@@ -177,7 +179,9 @@ def test_two_tabs_on_one_image(page, server, answer):
     assert len(server.strokes()) == (3 if answer == "both" else 2)
     page.bring_to_front()
     count = len(server.strokes())
-    page.wait_for_function("n => document.querySelector('.image[aria-selected=true] .facts').textContent.startsWith(n + ' ')", arg=str(count))
+    page.wait_for_function(
+        "n => document.querySelector('.image[aria-selected=true] .facts').textContent.startsWith(n + ' ')", arg=str(count)
+    )
 
 
 def test_the_server_is_killed_and_started_again(page, server):

@@ -122,5 +122,5 @@ function result(told) {
     el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": t("audit.title") }, el("table", {}, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...rows))),
     el("p", { class: "quiet", text: t("audit.caveat") }),
   ];
-  return open(t("audit.result"), body, [[t("close"), "", "primary"]], { wide: true, id: "audit-result" });
+  return open(t("audit.result"), body, [[t("close"), "", "primary"]], { wide: true, focused: true, id: "audit-result" });
 }

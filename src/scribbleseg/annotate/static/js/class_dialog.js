@@ -1,10 +1,11 @@
 /** The dialog of one class: its name and colour, its place among the others, merging and deleting. */
 
-import { confirm, open } from "./dialog.js";
+import { closer, confirm, open } from "./dialog.js";
 import { el } from "./dom.js";
 import { t } from "./text.js";
 
 const NUM_COLOURS = 16;
+const FEWEST = 2; // classes that must be left
 
 /** Ask what a class shall be. Return `{name, colour}`, or a command for the server (`op`), or null. */
 export async function editClass({ id, name, colour }, panel, isNew) {
@@ -16,7 +17,7 @@ export async function editClass({ id, name, colour }, panel, isNew) {
   ];
   const others = panel.classes.filter((each) => each.id !== id);
   const into = el("select", { id: "class-into" }, ...others.map((each) => el("option", { value: each.id, text: each.name })));
-  if (!isNew) body.push(order(id, panel.classes.length), merging(into, others.length > 0));
+  if (!isNew) body.push(order(id, panel.classes.length), merging(into, panel.classes.length > FEWEST));
   const answer = await open(isNew ? t("classes.add") : t("classes.edit", { name }), body, [[t("cancel"), ""], [isNew ? t("classes.add") : t("save"), "save", "primary"]]);
   if (answer === "save") return field.value.trim() ? { name: field.value.trim(), colour: colourField.value } : null;
   if (answer === "up" || answer === "down") return moved(id, answer === "up" ? -1 : 1, panel.classes);
@@ -32,14 +33,14 @@ function choice(colour, n, field) {
 }
 
 function order(id, count) {
-  const up = el("button", { type: "submit", value: "up", formnovalidate: true, text: t("classes.up"), disabled: id === 0 });
-  const down = el("button", { type: "submit", value: "down", formnovalidate: true, text: t("classes.down"), disabled: id === count - 1 });
+  const up = closer(t("classes.up"), "up", { disabled: id === 0 });
+  const down = closer(t("classes.down"), "down", { disabled: id === count - 1 });
   return el("div", { class: "row" }, el("span", { text: t("classes.order") }), el("span", { class: "pair" }, up, down));
 }
 
 function merging(into, possible) {
-  const merges = el("button", { type: "submit", value: "merge", formnovalidate: true, text: t("classes.merge"), disabled: !possible });
-  const removes = el("button", { type: "submit", value: "delete", formnovalidate: true, class: "danger", text: t("classes.delete"), disabled: !possible });
+  const merges = closer(t("classes.merge"), "merge", { disabled: !possible });
+  const removes = closer(t("classes.delete"), "delete", { class: "danger", disabled: !possible });
   return el("div", { class: "below" }, el("label", { class: "row" }, el("span", { text: t("classes.into") }), el("span", { class: "pair" }, into, merges)), removes);
 }
 

@@ -7,7 +7,7 @@ import { t } from "./text.js";
 export function open(title, body, buttons, { wide = false, focused = false, id = null } = {}) {
   return new Promise((resolve) => {
     const actions = buttons.map(([words, value, kind = ""]) =>
-      el("button", { type: "submit", value, class: kind, text: words, formnovalidate: kind !== "primary", autofocus: kind === "primary" && focused }),
+      kind === "primary" ? el("button", { type: "submit", value, class: kind, text: words, autofocus: focused }) : closer(words, value, { class: kind }),
     );
     const head = el("h2", { text: title, id: "dialog-title" });
     const form = el("form", { method: "dialog" }, head, el("div", { class: "body" }, ...body), el("div", { class: "actions" }, ...actions));
@@ -19,6 +19,11 @@ export function open(title, body, buttons, { wide = false, focused = false, id =
     byId("dialogs").append(dialog);
     dialog.showModal();
   });
+}
+
+/** Return a button that closes its dialog with a value; unlike a submit button it is never what Enter in a field presses. */
+export function closer(words, value, props = {}) {
+  return el("button", { type: "button", value, text: words, ...props, on: { click: (event) => event.currentTarget.closest("dialog").close(value) } });
 }
 
 /** Ask for yes or no. */
