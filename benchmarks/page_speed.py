@@ -40,7 +40,8 @@ _PAN = """async () => {
   const times = []; let last = await new Promise(requestAnimationFrame);
   const stage = document.getElementById("stage");
   for (let k = 0; k < 60; k += 1) {
-    stage.dispatchEvent(new WheelEvent("wheel", { deltaY: k % 20 < 10 ? -20 : 20, clientX: 700, clientY: 400, cancelable: true }));
+    const turn = { deltaY: k % 20 < 10 ? -20 : 20, clientX: 700, clientY: 400, cancelable: true };
+    stage.dispatchEvent(new WheelEvent("wheel", turn));
     const now = await new Promise(requestAnimationFrame);
     times.push(now - last); last = now;
   }

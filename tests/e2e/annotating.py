@@ -71,7 +71,8 @@ class Server:
                 self.get("api/project")
                 return
             except OSError:
-                assert self.process.poll() is None and time.monotonic() < end, self.log.read_text()
+                assert self.process.poll() is None, self.log.read_text()
+                assert time.monotonic() < end, self.log.read_text()
                 time.sleep(0.1)
 
     def take(self) -> Server:
@@ -110,7 +111,7 @@ class Server:
 def open_page(browser: Any, server: Server, **options: Any) -> Any:
     """Return a page that shows an image; its errors are collected in ``page.errors``."""
     context = browser.new_context(**{"viewport": {"width": 1200, "height": 800}, **options})
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(60_000)
     return open_in(context, server)
 
 

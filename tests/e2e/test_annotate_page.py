@@ -83,6 +83,7 @@ def wait_for_classes(page, count):
 
 
 def test_classes_are_added_renamed_recoloured_and_put_in_another_order(classes, own):
+    red = seen(classes)["red"]
     two_strokes(classes)
     add(classes, "stem")
     assert names(own) == ["background", "object", "stem"]
@@ -100,7 +101,7 @@ def test_classes_are_added_renamed_recoloured_and_put_in_another_order(classes, 
     assert names(own) == ["object", "background", "stalk"]
     assert [s["class"] for s in own.strokes()] == [1, 0]
     classes.keyboard.press("1")
-    drag(classes, [seen(classes)["red"]])
+    drag(classes, [red])
     saved(classes)
     assert [s["class"] for s in own.strokes()] == [1, 0, 0]
 
