@@ -91,7 +91,7 @@ def measure(server: Server) -> dict[str, Any]:
         page = browser.new_context(viewport={"width": 1600, "height": 900}).new_page()
         page.goto(server.url)
         page.wait_for_selector(".image[aria-selected=true]")
-        page.wait_for_function("document.getElementById('where').textContent !== ''")
+        page.wait_for_function("() => document.getElementById('where').textContent !== ''")
         ready = page.evaluate("performance.now()") / 1000
         page.wait_for_load_state("networkidle")
         page.wait_for_timeout(3000)
