@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from scribbleseg.annotate.project import StaleError
-from scribbleseg.annotate.security import TooLongError, refused
+from scribbleseg.annotate.security import TooLongError, refused, too_long
 from scribbleseg.errors import DataError, ScribblesegError, StorageError
 
 Work = Callable[[Request, bytes], Response]
@@ -37,8 +37,10 @@ class Pool:
             try:
                 body = await request.body() if request.method not in ("GET", "HEAD") else b""
                 return await anyio.to_thread.run_sync(work, request, body, limiter=self._limiter)
-            except (TooLongError, ClientDisconnect):
-                raise
+            except TooLongError:
+                return too_long(request.scope["path"])
+            except ClientDisconnect:
+                return Response(status_code=400)  # nobody is there to read it
             except Exception as error:
                 return failure(error)
 

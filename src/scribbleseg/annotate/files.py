@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import logging
 import os
 import shutil
 import threading
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
 
 #: Seconds after a change until files are written, so that quick strokes are one writing; until a failed one is tried again.
 _DELAY_S, _AGAIN_S = 0.3, 3.0
+
+
+_told = logging.getLogger("scribbleseg.annotate")
 
 
 class Files:
@@ -75,6 +81,8 @@ class Files:
     def _run(self) -> None:
         try:
             self._sweep()
+        except Exception:
+            _told.exception("files that were there could not be looked at")
         finally:
             self.swept.set()
         self._wake.set()
@@ -85,7 +93,9 @@ class Files:
             self._wake.clear()
             try:
                 self.flush()
-            except ScribblesegError:
+            except Exception as error:  # told in `problem`; whatever it was, the next stroke's files must be tried
+                if not isinstance(error, ScribblesegError):
+                    _told.exception("files could not be written")
                 self._wake.set()
                 self._stop.wait(_AGAIN_S)
 
@@ -98,7 +108,10 @@ class Files:
             if self._stop.is_set():
                 return
             if row.stem in with_files or (stack is not None and stack[0] in with_files):
-                self.look(row.id)
+                try:
+                    self.look(row.id)
+                except ScribblesegError as error:  # of this image alone; told when it is opened
+                    _told.warning("%s", error)
 
     def flush(self) -> None:
         """Write every file that is older than the log.
@@ -107,19 +120,24 @@ class Files:
             StorageError: one could not be written; nothing is lost, it is tried again.
         """
         with self._lock:
-            try:
-                write_names(self.project.root, self.project.names, self.strokes)
-                query = "SELECT id FROM images WHERE written_version < version AND position IS NOT NULL"
-                for (image,) in self.project.log.rows(query):
-                    self._write(image)
-                self._write_list()
-            except OSError as error:
-                self.problem = str(told := storage_error(error, self.project.root))
-                raise told from None
-            except ScribblesegError as error:
-                self.problem = str(error)
-                raise
-            self.problem = None
+            query = "SELECT id FROM images WHERE written_version < version AND position IS NOT NULL"
+            images = [image for (image,) in self.project.log.rows(query)]
+            works: list[Callable[[], None]] = [
+                lambda: write_names(self.project.root, self.project.names, self.strokes),
+                *(functools.partial(self._write, image) for image in images),
+                self._write_list,
+            ]
+            failed: list[ScribblesegError] = []
+            for work in works:  # one that fails keeps no other from being written
+                try:
+                    work()
+                except OSError as error:
+                    failed.append(storage_error(error, self.project.root))
+                except ScribblesegError as error:
+                    failed.append(error)
+            self.problem = str(failed[0]) if failed else None
+            if failed:
+                raise failed[0]
 
     def _write(self, image: int) -> None:
         project = self.project

@@ -72,7 +72,7 @@ class Guard:
                     out.append("set-cookie", f"{_cookie(scope)}={self.token}; HttpOnly; SameSite=Strict; Path=/")
             await send(message)
 
-        limit = MAX_IMPORT if scope["path"] == "/api/import" else MAX_BODY
+        limit = limit_of(scope["path"])
         taken = 0
 
         async def counted() -> Message:
@@ -84,11 +84,8 @@ class Guard:
             return message
 
         if refusal is None and int(headers.get("content-length", "0")) > limit:
-            refusal = _too_long(limit)
-        try:
-            await (self.app if refusal is None else refusal)(scope, counted, answer)
-        except TooLongError:
-            await _too_long(limit)(scope, receive, answer)
+            refusal = too_long(scope["path"])
+        await (self.app if refusal is None else refusal)(scope, counted, answer)
 
     def _refusal(self, scope: Scope, headers: Headers, given: str) -> JSONResponse | None:
         hosts = headers.getlist("host")
@@ -124,8 +121,15 @@ def refused(status: int, where: str, expected: str, got: str, do: str = "use the
     return JSONResponse({"where": where, "expected": expected, "got": got, "do": do}, status)
 
 
-def _too_long(limit: int) -> JSONResponse:
+def too_long(path: str) -> JSONResponse:
+    """Return the answer to a body of too many bytes."""
+    limit = limit_of(path)
     return refused(413, "body", f"at most {limit // 2**20} MiB", "more", "send less at a time")
+
+
+def limit_of(path: str) -> int:
+    """Return how many bytes a request to this address may have."""
+    return MAX_IMPORT if path == "/api/import" else MAX_BODY
 
 
 def _cookie(scope: Scope) -> str:

@@ -7,6 +7,7 @@ import ipaddress
 import json
 import os
 import secrets
+import signal
 import socket
 import threading
 import webbrowser
@@ -27,6 +28,11 @@ from scribbleseg.errors import ConfigError, DataError, StorageError
 PORT = 8321
 
 
+def told(line: str) -> None:
+    """Print at once, even where the output is a file."""
+    print(line, flush=True)
+
+
 def serve(
     folder: Path,
     *,
@@ -34,7 +40,7 @@ def serve(
     port: int | None = None,
     open_page: bool = True,
     learner: Callable[[Project], Learning] | None = None,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = told,
 ) -> None:
     """Serve a folder until Ctrl-C or SIGTERM.
 
@@ -70,9 +76,22 @@ def serve(
         )
         if open_page:
             threading.Timer(0.5, webbrowser.open, (full,)).start()
-        with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal again when all is closed
-            uvicorn.Server(config).run(sockets=[listener])
+        Server(config).run(sockets=[listener])
         say("stopped; everything is saved")
+
+
+class Server(uvicorn.Server):
+    """A server whose process goes on when Ctrl-C or SIGTERM has stopped it: uvicorn's own raises the signal again."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop gracefully at the first signal, at once at the second."""
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 @contextlib.contextmanager
