@@ -299,3 +299,14 @@ def test_no_module_makes_markup_of_data_and_none_is_long():
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", text), path.name
         assert len(text.splitlines()) <= 350, path.name
     assert np.median([len(p.read_text(encoding="utf-8").splitlines()) for p in modules]) <= 130
+
+
+def test_strokes_are_exported_and_a_refusal_is_told(page, server):
+    two_strokes(page)
+    page.locator("#export").click()
+    with page.expect_download() as told:
+        page.get_by_role("button", name="Download: Strokes").click()
+    assert Path(told.value.path()).read_bytes()[:2] == b"PK"
+    page.get_by_role("button", name="Download: Model").click()
+    page.wait_for_selector("#notice[data-kind=error]")
+    assert page.locator("dialog").count() == 0

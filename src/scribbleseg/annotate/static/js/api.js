@@ -50,6 +50,14 @@ export const get = (path, options) => call("GET", path, options);
 export const post = (path, body, options) => call("POST", path, { ...options, body });
 export const put = (path, body, options) => call("PUT", path, { ...options, body });
 
+/** Return a file of the server and its name; errors as of any other call. */
+export async function file(path) {
+  const answer = await reach("GET", path, { timeout_ms: 30 * 60 * 1000 });
+  if (!answer.ok) throw new Refused(answer.status, await answer.json().catch(() => null));
+  const [, name = ""] = /filename="?([^";]+)/.exec(answer.headers.get("Content-Disposition") ?? "") ?? [];
+  return { name, content: await answer.blob() };
+}
+
 /** Return a picture of the server, or null where it has none (404). `options` are createImageBitmap's. */
 export async function picture(path, options) {
   const answer = await reach("GET", path, { timeout_ms: 60000 });

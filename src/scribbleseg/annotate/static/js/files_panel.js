@@ -1,6 +1,6 @@
 /** Import and export: strokes in every format, predictions, the model. */
 
-import { call } from "./api.js";
+import { call, file } from "./api.js";
 import { open } from "./dialog.js";
 import { Signal, byId, el } from "./dom.js";
 import { failed, notice } from "./notice.js";
@@ -73,11 +73,21 @@ function row(words, ...controls) {
 }
 
 function link(kind, address) {
-  const download = () => {
-    const anchor = el("a", { href: address(), download: "" });
-    document.body.append(anchor);
-    anchor.click();
-    anchor.remove();
+  const download = async (event) => {
+    const button = event.currentTarget;
+    button.disabled = true;
+    notice(t("files.preparing"), "busy");
+    try {
+      const { name, content } = await file(address());
+      const anchor = el("a", { href: URL.createObjectURL(content), download: name || `${kind}.zip` });
+      anchor.click();
+      setTimeout(() => URL.revokeObjectURL(anchor.href), 60000);
+      notice(t("files.ready"));
+    } catch (error) {
+      button.closest("dialog")?.close("");
+      failed(error);
+    }
+    button.disabled = false;
   };
   return el("button", { type: "button", "aria-label": t("files.downloadOf", { what: t(`files.${kind}`) }), text: t("files.download"), on: { click: download } });
 }
