@@ -89,6 +89,7 @@ def measure(server: Server) -> dict[str, Any]:
     with sync_playwright() as p:
         browser = p.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_context(viewport={"width": 1600, "height": 900}).new_page()
+        page.set_default_timeout(120_000)
         page.goto(server.url)
         page.wait_for_selector(".image[aria-selected=true]")
         page.wait_for_function("() => document.getElementById('where').textContent !== ''")
