@@ -51,7 +51,7 @@ class FakeLearner:
             trained_on=1,
             seen=True,
             title="Instant model",
-            scores={"instant": 0.9, "network": None},
+            scores={"instant": {"value": 0.9, "error": 0.03, "strokes": 12, "classes": 2}},
         )
 
     def doubts(self) -> dict[int, float]:

@@ -196,6 +196,7 @@ def test_the_overlay_comes_and_obeys(page, server):
     assert overlay(page)[0] == 0
     two_strokes(page)
     page.wait_for_function("() => document.getElementById('prediction-told').textContent.includes('no. 2')")
+    assert "Instant: 90 ± 3 % on 12 held-out strokes." in page.locator("#prediction-told").inner_text()
     page.wait_for_timeout(200)
     full, opacity = overlay(page)
     assert full > 10_000

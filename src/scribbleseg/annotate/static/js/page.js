@@ -114,7 +114,7 @@ export class Page {
     this.prediction.open(this.document);
     this.places.open(id);
     this.poll?.now();
-    history.replaceState(null, "", `#image=${id}`);
+    history.replaceState(null, "", `${location.pathname}#image=${id}`); // and the token out of sight
   }
 
   #open(document, state) {

@@ -119,6 +119,11 @@ export class PredictionPanel {
 /** Say the held-out scores of both models, where there are any. */
 function scores(score) {
   if (!score || typeof score !== "object") return [];
-  const known = ["instant", "network"].filter((kind) => typeof score[kind] === "number");
-  return known.map((kind) => t("prediction.score", { model: t(`prediction.model.${kind}`), percent: Math.round(100 * score[kind]) }));
+  const known = ["instant", "network"].filter((kind) => typeof score[kind]?.value === "number");
+  const told = known.map((kind) => {
+    const { value, error, strokes } = score[kind];
+    const model = t(`prediction.model.${kind}`);
+    return t("prediction.score", { model, percent: Math.round(100 * value), error: Math.round(100 * error), n: strokes });
+  });
+  return told.length > 0 ? [...told, t("prediction.caveat")] : [];
 }

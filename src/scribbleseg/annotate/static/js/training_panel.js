@@ -51,8 +51,10 @@ export class TrainingPanel {
 
 function instantWords(instant) {
   if (!instant?.state) return t("training.nothing");
-  const words = t(`training.instant.${instant.state}`, { seconds: instant.seconds === undefined || instant.seconds === null ? "…" : instant.seconds.toFixed(1) });
-  return words.startsWith("training.") ? instant.state : words;
+  const took = typeof instant.seconds === "number" ? t("training.took", { seconds: instant.seconds.toFixed(1) }) : "";
+  const words = t(`training.instant.${instant.state}`, { took });
+  if (words.startsWith("training.")) return instant.message || instant.state;
+  return instant.state === "failed" && instant.message ? `${words} ${instant.message}` : words;
 }
 
 function trainingWords(training, state) {
