@@ -31,6 +31,7 @@ import { View } from "./view.js";
 
 const LARGEST_BASE_PX = 4096;
 const RANK_MS = 5000;
+const OPEN_MS = 120000; // the first look at a very large image takes its time
 
 export class Page {
   constructor(project, sender) {
@@ -100,7 +101,7 @@ export class Page {
     this.list.select(id);
     let state;
     try {
-      state = await get(`/api/images/${id}`);
+      state = await get(`/api/images/${id}`, { timeout_ms: OPEN_MS });
     } catch (error) {
       this.list.select(this.document?.id ?? null);
       failed(error);
