@@ -16,7 +16,7 @@ from starlette.staticfiles import StaticFiles
 
 from scribbleseg.annotate import drawing_routes, learning_routes, picture_routes, transfer_routes
 from scribbleseg.annotate.answers import failure
-from scribbleseg.annotate.learning import Learning
+from scribbleseg.annotate.learning import Learning, tell
 from scribbleseg.annotate.pictures import Pictures
 from scribbleseg.annotate.project import Project
 from scribbleseg.annotate.security import Guard, refused
@@ -46,8 +46,7 @@ def create_app(
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
-        if learner is not None:
-            await anyio.to_thread.run_sync(learner.close)
+        await anyio.to_thread.run_sync(tell, learner, "close")
         await anyio.to_thread.run_sync(project.close)
 
     async def index(request: Request) -> Response:

@@ -12,7 +12,7 @@ from starlette.routing import Route
 from scribbleseg.annotate.answers import Pool, answer, expected_version, failure, number_in
 from scribbleseg.annotate.classes import MAX_CLASSES, ClassChange
 from scribbleseg.annotate.commands import MAX_COMMANDS, parsed, read_commands
-from scribbleseg.annotate.learning import Learning
+from scribbleseg.annotate.learning import Learning, tell
 from scribbleseg.annotate.pictures import TILE_PX, WHOLE_PX, Pictures
 from scribbleseg.annotate.project import Project, StaleError
 from scribbleseg.annotate.security import MAX_BODY, MAX_IMPORT
@@ -105,8 +105,7 @@ def routes(project: Project, pictures: Pictures, learner: Learning | None, token
     def show_image(request: Request, body: bytes) -> Response:
         image = number_in(request, "image")
         project.files.look(image)
-        if learner is not None:
-            learner.look_at(image)
+        tell(learner, "look_at", image)
         return answer(about_image(image))
 
     def draw(request: Request, body: bytes) -> Response:
@@ -118,8 +117,7 @@ def routes(project: Project, pictures: Pictures, learner: Learning | None, token
             tree = answer({**told, "known": error.known, "image": about_image(image)})
             tree.status_code = 412
             return tree
-        if learner is not None:
-            learner.strokes_changed(image)
+        tell(learner, "strokes_changed", image)
         with project.log.lock:
             drawing, version = project.drawing(image), project.version(image)
             told_back = {"version": version, "can_undo": drawing.can_undo, "can_redo": drawing.can_redo}
@@ -139,8 +137,7 @@ def routes(project: Project, pictures: Pictures, learner: Learning | None, token
             tree = answer({"where": error.where, "expected": error.expected, "got": error.got, "do": error.do, **about()})
             tree.status_code = refusal.status_code
             return tree
-        if learner is not None:
-            learner.classes_changed()
+        tell(learner, "classes_changed")
         return answer({**about(), "strokes_touched": touched})
 
     return [

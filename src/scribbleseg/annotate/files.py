@@ -12,11 +12,12 @@ import threading
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from scribbleseg.annotate.folder import write_names
+from scribbleseg.annotate.store import Store
 from scribbleseg.annotate.strokes import told_of
 from scribbleseg.atomic import storage_error, write_text
 from scribbleseg.data.images import read_index, write_png
@@ -25,9 +26,6 @@ from scribbleseg.data.readers.image import stem_of
 from scribbleseg.data.vector import read_strokes, write_strokes
 from scribbleseg.errors import DataError, ScribblesegError, StorageError
 from scribbleseg.records import UNLABELLED, Stroke
-
-if TYPE_CHECKING:
-    from scribbleseg.annotate.project import Project
 
 #: Seconds after a change until files are written, so that quick strokes are one writing; until a failed one is tried again.
 _DELAY_S, _AGAIN_S = 0.3, 3.0
@@ -40,17 +38,15 @@ class Files:
     """Keeps ``strokes/``, ``scribbles/``, the list and ``dataset.yaml`` as the log says, in a thread of its own.
 
     Attributes:
-        swept: set once all files that were there at the start have been looked at.
         problem: why files could not be written the last time, or None.
     """
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Store) -> None:
         self.project, spec = project, project.spec
         self.strokes, self.scribbles = spec.strokes or "strokes", spec.scribbles
-        self.swept = threading.Event()
         self.problem: str | None = None
         self._work = project.state / "writing"
-        self._wake, self._stop = threading.Event(), threading.Event()
+        self._wake, self._stop = project.changed, threading.Event()
         self._lock = threading.RLock()
         self._thread = threading.Thread(target=self._run, name="files", daemon=True)
 
@@ -62,10 +58,6 @@ class Files:
             for path in folder.glob("writing-*.part"):
                 path.unlink(missing_ok=True)
         self._thread.start()
-
-    def changed(self, image: int | None) -> None:
-        """Say that something has to be written."""
-        self._wake.set()
 
     def close(self) -> None:
         """Write what is left and stop.
@@ -84,7 +76,7 @@ class Files:
         except Exception:
             _told.exception("files that were there could not be looked at")
         finally:
-            self.swept.set()
+            self.project.swept.set()
         self._wake.set()
         while not self._stop.is_set():
             self._wake.wait()
@@ -268,7 +260,7 @@ class Files:
             self.project.log.execute("UPDATE images SET problem = ? WHERE id = ?", (f"{error}\n  kept as: {kept.name}", image))
             if self.project.version(image):
                 self.project.log.execute("UPDATE images SET written_version = -1 WHERE id = ?", (image,))
-                self.changed(image)
+                self._wake.set()
 
     def _set_aside_others(self, stem: str) -> None:
         """Move a label file of another format away, lest an image has two."""

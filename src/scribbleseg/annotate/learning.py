@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -65,6 +66,19 @@ class Learning(Protocol):
 
     def close(self) -> None:
         """Stop the threads."""
+
+
+_told = logging.getLogger("scribbleseg.annotate")
+
+
+def tell(learner: Learning | None, what: str, *values: Any) -> None:
+    """Call a method of what learns, if anything does: strokes are saved and shown even where learning fails."""
+    if learner is None:
+        return
+    try:
+        getattr(learner, what)(*values)
+    except Exception:
+        _told.exception("learning failed; strokes are saved all the same")
 
 
 #: The answer of /api/status where nobody learns.

@@ -13,7 +13,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from scribbleseg.annotate.answers import Pool, answer, failure
-from scribbleseg.annotate.learning import Learning
+from scribbleseg.annotate.learning import Learning, tell
 from scribbleseg.annotate.project import Project
 from scribbleseg.annotate.security import TooLongError, too_long
 from scribbleseg.annotate.transfer import export_model, export_predictions, export_strokes, join, scratch, unpacked
@@ -68,11 +68,10 @@ def _joined(project: Project, learner: Learning | None, file: UploadFile, texts:
             path = unpacked(path, folder / "unpacked")
         before = {row.id: row.version for row in project.images()}
         joined = join(project, path, texts.get("format") or None, texts.get("unlabelled") or None)
-    if learner is not None:
-        learner.classes_changed()
-        for row in project.images():
-            if row.version != before.get(row.id):
-                learner.strokes_changed(row.id)
+    tell(learner, "classes_changed")
+    for row in project.images():
+        if row.version != before.get(row.id):
+            tell(learner, "strokes_changed", row.id)
     return {"converted": joined.converted, "failed": joined.failed}
 
 
