@@ -4,7 +4,7 @@ While the view moves the canvas of the last drawing is shifted if a new drawing 
 
 import { badge, drawPattern, inkOn } from "./patterns.js";
 
-const SLOW_MS = 7;
+const MANY_POINTS = 8000; // in sight: drawing them anew takes longer than a frame; the clock cannot tell, canvases draw later
 const SETTLE_MS = 90;
 const PATTERN_PX = 11; // of the screen: wider strokes have no coarser pattern
 const THINNEST = Math.SQRT2; // the rasteriser's: no line has gaps
@@ -36,7 +36,7 @@ export class StrokesLayer {
     this.base = null; // labels that came with the image, as a picture
     this.live = null;
     this.hidden = false;
-    this.took_ms = 0;
+    this.points = 0; // in sight at the last full drawing
     this.drawn = null; // the view of the last full drawing
     this.copy = null;
     this.timer = 0;
@@ -56,7 +56,7 @@ export class StrokesLayer {
     }
     const { scale, x, y } = stage.view;
     const moved = this.drawn && (this.drawn.scale !== scale || this.drawn.x !== x || this.drawn.y !== y);
-    if (moved && this.took_ms > SLOW_MS && !this.live && this.drawn.strokes === this.document.strokes) {
+    if (moved && this.points > MANY_POINTS && !this.live && this.drawn.strokes === this.document.strokes) {
       this.#shift(context, stage);
       this.timer = setTimeout(() => {
         this.drawn = null;
@@ -64,9 +64,7 @@ export class StrokesLayer {
       }, SETTLE_MS);
       return;
     }
-    const start = performance.now();
     this.#drawAll(context, stage);
-    this.took_ms = performance.now() - start;
     this.drawn = { scale, x, y, strokes: this.document.strokes };
     this.copy = null;
   }
@@ -77,10 +75,12 @@ export class StrokesLayer {
     context.imageSmoothingEnabled = false;
     if (this.base) context.drawImage(this.base, 0, 0, this.document.width, this.document.height);
     const { x0, y0, x1, y1 } = stage.view.shown;
+    this.points = 0;
     for (const stroke of this.document.strokes) {
       const shape = shapeOf(stroke);
       if (shape.x1 < x0 || shape.x0 > x1 || shape.y1 < y0 || shape.y0 > y1) continue;
       this.#drawOne(context, stroke, shape.path, stage);
+      this.points += stroke.points.length;
     }
     if (this.live) this.#line(context, this.live, shapeOf({ ...this.live }).path);
     context.restore();
