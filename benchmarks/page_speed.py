@@ -1,0 +1,143 @@
+"""Measure the drawing page: ``python -m benchmarks.page_speed [--side 8000] [--strokes 500] [--images 1]``.
+
+Prints JSON: milliseconds from a pointer event to its ink on the canvas and to the end of the frame that shows it, milliseconds
+of a frame while panning, megabytes of the page's process, seconds until the page can be used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+from scribbleseg.data.vector import write_strokes
+from scribbleseg.provenance import provenance
+from scribbleseg.records import Stroke
+from tests.e2e.annotating import Server, saved
+
+#: Times of each pointer event: when the browser made it, when its ink was drawn, when its frame was done.
+_WATCH = """() => {
+  window.ink = []; window.frames = [];
+  const stage = document.getElementById("stage");
+  stage.addEventListener("pointermove", (event) => {
+    const made = event.timeStamp, drawn = performance.now(), channel = new MessageChannel();
+    window.ink.push(drawn - made);
+    channel.port1.onmessage = () => window.frames.push(performance.now() - made);
+    requestAnimationFrame(() => channel.port2.postMessage(0));
+  });
+}"""
+
+_PAN = """async () => {
+  const times = []; let last = await new Promise(requestAnimationFrame);
+  const stage = document.getElementById("stage");
+  for (let k = 0; k < 60; k += 1) {
+    const turn = { deltaY: k % 20 < 10 ? -20 : 20, clientX: 700, clientY: 400, cancelable: true };
+    stage.dispatchEvent(new WheelEvent("wheel", turn));
+    const now = await new Promise(requestAnimationFrame);
+    times.push(now - last); last = now;
+  }
+  return times;
+}"""
+
+
+def make_folder(root: Path, side: int, strokes: int, images: int) -> Path:
+    """Write images, the first with strokes of 100 points each."""
+    rng = np.random.default_rng(0)
+    (root / "images").mkdir(parents=True)
+    (root / "strokes").mkdir()
+    coarse = rng.integers(0, 255, (side // 50, side // 50, 3), dtype=np.uint8)
+    Image.fromarray(coarse).resize((side, side)).save(root / "images" / "image_00.png", compress_level=1)
+    for k in range(1, images):
+        Image.fromarray(coarse[:8, :8]).resize((64, 64)).save(root / "images" / f"image_{k:05d}.png")
+    lines = []
+    for k in range(strokes):
+        points = np.cumsum(rng.normal(0, side / 400, (100, 2)), 0) + rng.uniform(0, side, 2)
+        lines.append(Stroke(k % 2, 20.0, points.clip(0, side), "brush", None, None))
+    write_strokes(root / "strokes" / "image_00.json", lines, (side, side))
+    text = "name: speed\nnames: {0: background, 1: object}\nimages: images\nstrokes: strokes\nscribbles: scribbles\n"
+    (root / "dataset.yaml").write_text(text + "splits: {train: train.txt}\n", encoding="utf-8")
+    (root / "train.txt").write_text("image_00\n", encoding="utf-8")
+    return root
+
+
+def memory_mb(browser: Any) -> float:
+    """Return the proportional memory of the largest page process."""
+    told = browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")["processInfo"]
+    sizes = []
+    for process in told:
+        if process["type"] == "renderer":
+            text = Path(f"/proc/{process['id']}/smaps_rollup").read_text()
+            sizes.append(int(re.search(r"Pss:\s+(\d+)", text)[1]) / 1024)
+    return max(sizes)
+
+
+def summary(times: list[float]) -> dict[str, float]:
+    return {"median": round(float(np.median(times)), 2), "p95": round(float(np.percentile(times, 95)), 2), "n": len(times)}
+
+
+def measure(server: Server) -> dict[str, Any]:
+    """Draw and pan on the first image."""
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_context(viewport={"width": 1600, "height": 900}).new_page()
+        page.set_default_timeout(120_000)
+        page.goto(server.url)
+        page.wait_for_selector(".image[aria-selected=true]")
+        page.wait_for_function("() => document.getElementById('where').textContent !== ''")
+        ready = page.evaluate("performance.now()") / 1000
+        page.wait_for_load_state("networkidle")
+        page.wait_for_timeout(3000)
+        page.evaluate(_WATCH)
+        box = page.locator("#stage").bounding_box()
+        for row in range(8):
+            page.mouse.move(box["x"] + 100, box["y"] + 80 + 60 * row)
+            page.mouse.down()
+            for k in range(50):
+                page.mouse.move(box["x"] + 100 + 12 * k, box["y"] + 80 + 60 * row + 20 * np.sin(k / 4))
+            page.mouse.up()
+        saved(page)
+        ink, frames = page.evaluate("[window.ink, window.frames]")
+        pan = page.evaluate(_PAN)
+        page.wait_for_timeout(2000)
+        session = page.context.new_cdp_session(page)
+        session.send("Performance.enable")
+        metrics = {each["name"]: each["value"] for each in session.send("Performance.getMetrics")["metrics"]}
+        told = {
+            "pointer_to_ink_ms": summary(ink),
+            "pointer_to_frame_ms": summary(frames),
+            "frame_while_zooming_ms": summary(pan),
+            "memory_of_page_mb": round(memory_mb(browser), 1),
+            "js_heap_mb": round(metrics["JSHeapUsedSize"] / 2**20, 1),
+            "usable_after_s": round(ready, 2),
+        }
+        browser.close()
+    return told
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--side", type=int, default=8000)
+    parser.add_argument("--strokes", type=int, default=500)
+    parser.add_argument("--images", type=int, default=1)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        server = Server(make_folder(Path(folder) / "speed", args.side, args.strokes, args.images))
+        try:
+            print(
+                json.dumps({**vars(args), **measure(server), "load": os.getloadavg()[0], "provenance": provenance()}, indent=1)
+            )
+        finally:
+            server.kill()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+/** Two pages drew on the same image: the user decides. */
+
+import { get } from "./api.js";
+import { open } from "./dialog.js";
+import { el } from "./dom.js";
+import { t } from "./text.js";
+
+/** Ask, and settle it with the sender; return the document's state to show, with this page's strokes still to be replayed. */
+export async function settle(image, told, sender, document) {
+  const theirs = told?.image?.strokes ? told.image : await get(`/api/images/${image}`);
+  const pending = [...sender.pending(image)];
+  const added = pending.filter((command) => command.op === "add").length;
+  let answer = "";
+  while (answer === "") {
+    answer = await open(
+      t("conflict.title"),
+      [el("p", { text: t("conflict.what", { stem: theirs.stem ?? image }) }), el("p", { text: t("conflict.mine", { n: added }) })],
+      [[t("conflict.theirs"), "theirs"], [t("conflict.both"), "both", "primary"]],
+      { id: "conflict" },
+    );
+  }
+  const own = document ? document.rebased(pending) : pending.filter((command) => command.op === "add");
+  const theirIds = new Set(theirs.strokes.map((stroke) => stroke.id));
+  const mine = answer === "both" ? own.filter((command) => !theirIds.has(command.stroke.id)) : [];
+  await sender.settle(image, theirs.version, mine);
+  return theirs;
+}

@@ -1,0 +1,90 @@
+/** The strokes of one image as the user sees them: commands are applied here at once and sent later.
+
+`strokes` is never changed in place: each change makes a new list, and the old one is what undo goes back to. */
+
+import { Signal } from "./dom.js";
+import { uuid } from "./store.js";
+
+/** What undo leads to where only the server knows it: strokes drawn before the page was loaded. */
+const UNKNOWN = null;
+
+export class Document {
+  constructor(state) {
+    this.changed = new Signal();
+    this.load(state);
+  }
+
+  /** Take over the server's state. */
+  load(state) {
+    const { id, stem, width, height, version, done, has_base, tile_px, levels, bands, strokes, can_undo, can_redo } = state;
+    Object.assign(this, { id, stem, width, height, version, done, has_base, tile_px, levels, bands, strokes });
+    this.past = [];
+    this.future = [];
+    this.server = { undo: can_undo, redo: can_redo };
+    this.unsure = false; // the server's strokes are to be read again
+    this.changed.tell();
+  }
+
+  get canUndo() {
+    return this.past.length > 0 || (this.server.undo && !this.unsure);
+  }
+
+  get canRedo() {
+    return this.future.length > 0 || (this.server.redo && !this.unsure);
+  }
+
+  /** Apply commands that an earlier page left unsent; those that the server has are passed over. */
+  replay(commands) {
+    const known = new Set(this.strokes.map((stroke) => stroke.id));
+    for (const command of commands) if (!(command.op === "add" && known.has(command.stroke.id))) this.#apply(command);
+  }
+
+  add(stroke) {
+    return this.#do({ op: "add", stroke: { ...stroke, id: stroke.id ?? uuid() } });
+  }
+
+  clear() {
+    return this.#do({ op: "clear" });
+  }
+
+  undo() {
+    return this.canUndo ? this.#do({ op: "undo" }) : null;
+  }
+
+  redo() {
+    return this.canRedo ? this.#do({ op: "redo" }) : null;
+  }
+
+  #do(command) {
+    const whole = { id: uuid(), ...command };
+    this.#apply(whole);
+    return whole;
+  }
+
+  #apply(command) {
+    if (command.op === "undo") this.#step(this.past, this.future);
+    else if (command.op === "redo") this.#step(this.future, this.past);
+    else {
+      this.past.push(this.unsure ? UNKNOWN : this.strokes);
+      this.future = [];
+      this.server.redo = false;
+      if (command.op === "add") this.strokes = [...this.strokes, command.stroke];
+      else if (command.op === "clear") this.strokes = [];
+      else if (command.op === "remove") this.strokes = this.strokes.filter((stroke) => stroke.id !== command.stroke);
+    }
+    this.changed.tell();
+  }
+
+  #step(from, to) {
+    const next = from.length > 0 ? from.pop() : UNKNOWN;
+    to.push(this.unsure ? UNKNOWN : this.strokes);
+    if (next === UNKNOWN) this.unsure = true;
+    else this.strokes = next;
+  }
+
+  /** Return the commands that draw this page's unsent strokes over another version. */
+  rebased(pending) {
+    const mine = new Set(pending.filter((command) => command.op === "add").map((command) => command.stroke.id));
+    return this.strokes.filter((stroke) => mine.has(stroke.id)).map((stroke) => ({ id: uuid(), op: "add", stroke }));
+  }
+}

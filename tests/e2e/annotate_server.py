@@ -1,0 +1,109 @@
+"""The server of the drawing page with a learner that knows the answer: ``python -m tests.e2e.annotate_server FOLDER PORT``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import uvicorn
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from scribbleseg.annotate.app import create_app
+from scribbleseg.annotate.project import Project
+
+
+class FakeLearner:
+    """Takes what is green for class 1 and all else for class 0, as soon as an image has strokes of two classes."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self.state = "none"
+
+    def strokes_changed(self, image: int) -> None:
+        pass
+
+    def classes_changed(self) -> None:
+        pass
+
+    def look_at(self, image: int) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def prediction(self, image: int, kind: str | None = None) -> Any:
+        strokes = self.project.strokes(image)
+        if len({s.label for s in strokes if s.tool == "brush"}) < 2:
+            return None
+        rgb = self.project.rgb(image)
+        green = rgb[..., 1] - rgb[..., 0]
+        return SimpleNamespace(
+            labels=(green > 0).astype(np.uint8),
+            doubt=(255 * np.exp(-12 * np.abs(green))).astype(np.uint8),
+            kind="instant",
+            number=len(strokes),
+            version=self.project.version(image),
+            trained_on=1,
+            seen=True,
+            title="Instant model",
+            scores={"instant": {"value": 0.9, "error": 0.03, "strokes": 12, "classes": 2}},
+        )
+
+    def doubts(self) -> dict[int, float]:
+        return {row.id: row.id / 10 for row in self.project.images() if row.num_strokes == 0}
+
+    def status(self) -> dict[str, Any]:
+        training = {"state": self.state, "step": 40, "max_steps": 100, "seconds_left": 75, "message": ""}
+        training["losses"] = {"partial_ce": [1.1, 0.8, 0.5, 0.4]} if self.state != "none" else {}
+        return {
+            "instant": {"state": "ready", "seconds": 1.5},
+            "training": training,
+            "shown": {"kind": "instant", "number": 1, "why": "The network has no score yet."},
+        }
+
+    def train(self, action: str, max_steps: int | None = None) -> None:
+        self.state = {"start": "running", "resume": "running", "stop": "stopped"}[action]
+
+    def places(self, limit: int) -> list[Any]:
+        last = self.project.images()[-1].id
+        return [SimpleNamespace(image=last, x0=70, y0=20, x1=110, y1=60, doubt=0.8)]
+
+
+def audit_routes(project: Project) -> list[Route]:
+    """An audit of two pixels in memory."""
+    answers: dict[int, int | None] = {}
+
+    async def audit(request: Request) -> JSONResponse:
+        if request.method == "POST":
+            image = project.images()[0].id
+            return JSONResponse(
+                {"items": [{"item": k, "image": image, "x": 20.5 + 50 * k, "y": 30.5, "radius": 0} for k in (0, 1)]}
+            )
+        each = {"name": "object", "precision": 0.5, "interval": [0.2, 0.8], "iou": 0.4, "iou_interval": [0.1, 0.7]}
+        told = {"answered": len(answers), "accuracy": 0.75, "interval": [0.6, 0.9], "classes": [each], "reliability": []}
+        return JSONResponse({**told, "answers": answers})
+
+    async def answer(request: Request) -> JSONResponse:
+        told = await request.json()
+        answers[told["item"]] = told["class"]
+        return JSONResponse({})
+
+    return [
+        Route("/api/audit", audit, methods=["GET", "POST"]),
+        Route("/api/audit/answers", answer, methods=["POST"]),
+    ]
+
+
+def main(folder: str, port: str) -> None:
+    project = Project(Path(folder))
+    app = create_app(project, FakeLearner(project), further=audit_routes(project))
+    uvicorn.run(app, host="127.0.0.1", port=int(port), log_level="warning")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
