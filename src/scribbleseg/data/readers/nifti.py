@@ -19,7 +19,7 @@ from scribbleseg.reading import Reading
 _AXES = {2: "xy", 3: "xyz", 4: "xyzc", 5: "xyztc"}
 
 #: Length in mm of a header's unit. ``unknown`` is what most programs leave there, and mean millimetres by.
-_MM = {"mm": 1.0, "micron": 1e-3, "meter": 1e3, "unknown": 1.0}
+MM = {"mm": 1.0, "micron": 1e-3, "meter": 1e3, "unknown": 1.0}
 
 #: Deflate packs at most so many bytes into one: a smaller file cannot hold what its header says.
 _DEFLATE_RATIO = 1032
@@ -64,7 +64,7 @@ def opened(path: Path, reading: Reading) -> Iterator[Image]:
 
 def _spacing_mm(header: Any) -> tuple[tuple[float, float] | None, float | None]:
     with contextlib.suppress(Exception):  # a header may hold any number here: what makes no sense is not known
-        unit = _MM[header.get_xyzt_units()[0]]
+        unit = MM[header.get_xyzt_units()[0]]
         x, y, *more = (float(zoom) * unit for zoom in header.get_zooms())
         known = [n if math.isfinite(n) and n > 0 else None for n in (y, x, *more[:1])]
         return ((known[0], known[1]) if known[0] and known[1] else None), known[2] if len(known) > 2 else None
