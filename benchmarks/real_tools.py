@@ -23,7 +23,7 @@ import numpy as np
 import yaml
 
 from benchmarks.ops.page import table, write
-from benchmarks.real_tools_side import NAMES, TOOLS, Maps
+from benchmarks.real_tools_side import NAMES, TOOLS, Maps, picture
 from scribbleseg.atomic import write_text
 from scribbleseg.data.convert import convert
 from scribbleseg.data.folder import open_dataset
@@ -74,9 +74,7 @@ def drawn() -> Maps:
 def make_dataset(root: Path, maps: Maps) -> Path:
     """Write the maps as a data set of ours, with pictures."""
     for stem, labels in maps.items():
-        write_png(
-            root / f"images/{stem}.png", np.random.default_rng(labels.size).integers(0, 255, (*labels.shape, 3), np.uint8)
-        )
+        write_png(root / f"images/{stem}.png", picture(labels))
         write_png(root / f"scribbles/{stem}.png", labels)
     (root / "train.txt").write_text("\n".join(maps) + "\n", encoding="utf-8")
     tree = {"name": "plants", "names": dict(enumerate(NAMES)), "splits": {"train": "train.txt"}}
@@ -158,16 +156,10 @@ def run(python: str) -> dict[str, Any]:
 
 def lines(result: dict[str, Any]) -> list[str]:
     """Return the page's table."""
-    head = ["`--to`, `--from`", "library", "what is used of it", "it opens ours", "we open its"]
+    head = ["`--to`, `--from`", "library", "version", "what is used of it", "it opens ours", "we open its"]
     rows = [
-        [
-            f"`{r['format']}`",
-            f"{r.get('package', '?')} {r.get('version') or ''}".strip(),
-            r.get("used", ""),
-            r["opens_ours"],
-            r["we_open"],
-        ]
-        for r in result["rows"]
+        [f"`{row['format']}`", *(str(row.get(k) or "?") for k in ("package", "version", "used", "opens_ours", "we_open"))]
+        for row in result["rows"]
     ]
     words = (
         f"{result['images']} label maps of three classes, pixel by pixel, on {result['provenance']['date'][:10]} "

@@ -5,7 +5,8 @@ Runs in an interpreter that has the tools and need not have scribbleseg:
     python real_tools_side.py open TOOL FOLDER LABELS.npz      # what the tool sees in FOLDER, into LABELS.npz
     python real_tools_side.py write TOOL FOLDER LABELS.npz     # the labels of LABELS.npz, into FOLDER
 
-``LABELS.npz`` holds uint8 (H, W) an image, 255 where nobody drew. The last line printed is JSON: the version, and what was used.
+``LABELS.npz`` holds uint8 (H, W) an image, 255 where nobody drew. The last line printed is JSON:
+the version, and what was used.
 """
 
 from __future__ import annotations

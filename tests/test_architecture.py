@@ -17,7 +17,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 #: Which floor each module or folder of the package stands on. Imports go down, or stay in their own folder.
 FLOORS: tuple[set[str], ...] = (
-    {"records", "config", "methods", "errors", "atomic", "provenance", "palette", "trees", "reading"},
+    {"records", "config", "methods", "errors", "extras", "atomic", "provenance", "palette", "trees", "reading"},
     {"ops", "data", "models"},
     {"losses"},
     {"training", "predict", "metrics", "evaluate", "export", "report", "report_figures", "audit", "check"},

@@ -41,7 +41,7 @@ def test_the_maps_hold_what_formats_stumble_over():
 
 def test_a_tool_that_is_not_here_is_told(monkeypatch, tmp_path):
     monkeypatch.setattr(real_tools, "SIDE", tmp_path / "side.py")
-    (tmp_path / "side.py").write_text("print('{\\"version\\": null, \\"package\\": \\"x\\"}')")
+    (tmp_path / "side.py").write_text("import json; print(json.dumps({'version': None, 'package': 'x'}))")
     monkeypatch.setattr(real_tools, "TOOLS", {"napari": real_tools_side.TOOLS["napari"]})
     (row,) = real_tools.run(sys.executable)["rows"]
     assert (row["opens_ours"], row["we_open"]) == ("not installed", "not installed")

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from scribbleseg.data.readers.axes import layout
-from scribbleseg.data.readers.image import Image, Window, extra_module, require_numbers
+from scribbleseg.data.readers.image import Image, Window, require_numbers
 from scribbleseg.errors import DataError
+from scribbleseg.extras import library
 from scribbleseg.reading import Reading
 
 _AXES = {2: "xy", 3: "xyz", 4: "xyzc", 5: "xyztc"}
@@ -35,7 +36,7 @@ def opened(path: Path, reading: Reading) -> Iterator[Image]:
     Cost: an unpacked file is read where the window is. A packed one (``.nii.gz``) has no places: each first read of a
     slice unpacks all before it.
     """
-    nibabel: Any = extra_module(path, "nibabel", "NIfTI files", "medical")
+    nibabel: Any = library("nibabel", path, "which reads NIfTI files", "medical", error=DataError)
     scan = nibabel.load(path)
     if not isinstance(scan, nibabel.Nifti1Pair):
         raise DataError(path, "a NIfTI file", type(scan).__name__, "export it as .nii or .nii.gz")
