@@ -30,12 +30,18 @@ from scribbleseg.check.run import check
 
 CLASSES = 4
 
+#: A file system takes so many names of one file (ext4: 65,000).
+MAX_LINKS = 50_000
+
 #: What is promised for.
 IMAGES = 100_000
 
 
 def make_dataset(root: Path, number: int, size: int) -> Path:
-    """Write pictures whose light changes from place to place, each with a mask of bands and a stroke in every band."""
+    """Write pictures whose light changes from place to place, each with a mask of bands and a stroke in every band.
+
+    No two pictures are alike. Label files that are, are hard links: 200,000 files less to write, as many to read.
+    """
     for folder in ("images", "scribbles", "masks"):
         (root / folder).mkdir(parents=True)
     mask = np.repeat(np.arange(CLASSES, dtype=np.uint8), -(-size // CLASSES))[None, :size].repeat(size, 0)
@@ -43,11 +49,14 @@ def make_dataset(root: Path, number: int, size: int) -> Path:
         rng = np.random.default_rng(n)
         coarse = Image.fromarray(rng.integers(0, 255, (12, 12, 3), np.uint8))
         coarse.resize((size, size), Image.Resampling.BICUBIC).save(root / "images" / f"{n:06d}.jpg", quality=90)
-        strokes = np.full_like(mask, 255)
         row = int(rng.integers(size // 4, size // 2))
+        strokes = np.full_like(mask, 255)
         strokes[row : row + 3] = mask[row : row + 3]
-        Image.fromarray(strokes).save(root / "scribbles" / f"{n:06d}.png")
-        Image.fromarray(mask).save(root / "masks" / f"{n:06d}.png")
+        for folder, labels, kind in (("scribbles", strokes, row), ("masks", mask, 0)):
+            first, target = root / f"{folder}-{kind}-{n // MAX_LINKS}.png", root / folder / f"{n:06d}.png"
+            if not first.exists():
+                Image.fromarray(labels).save(first)
+            os.link(first, target)
     spec = {"name": "bands", "names": {k: f"class {k}" for k in range(CLASSES)}, "masks": "masks"}
     lists = {"train": range(number * 8 // 10), "val": range(number * 8 // 10, number)}
     for split, members in lists.items():

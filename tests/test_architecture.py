@@ -17,7 +17,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 #: Which floor each module or folder of the package stands on. Imports go down, or stay in their own folder.
 FLOORS: tuple[set[str], ...] = (
-    {"records", "config", "methods", "errors", "atomic", "provenance", "palette", "trees", "reading"},
+    {"records", "config", "methods", "errors", "extras", "atomic", "provenance", "palette", "trees", "reading"},
     {"ops", "data", "models"},
     {"losses"},
     {
@@ -34,7 +34,7 @@ FLOORS: tuple[set[str], ...] = (
         "audit",
         "check",
     },
-    {"annotate", "bench", "distributed", "serve", "demo", "doctor", "api", "cli"},
+    {"annotate", "bench", "distributed", "serve", "demo", "doctor", "api", "verbs", "cli"},
 )
 FLOOR = {name: n for n, names in enumerate(FLOORS) for name in names}
 

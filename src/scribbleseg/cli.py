@@ -12,6 +12,9 @@ from scribbleseg import __version__
 from scribbleseg.atomic import CANNOT_WRITE
 from scribbleseg.audit.verb import audit
 from scribbleseg.errors import ScribblesegError
+from scribbleseg.verbs.data import check, convert, shard, simulate
+from scribbleseg.verbs.models import compare, evaluate, export, predict, report
+from scribbleseg.verbs.options import Device
 
 app = typer.Typer(
     name="scribbleseg",
@@ -21,11 +24,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
-ModelFolder = Annotated[Path, typer.Option("--model", help="Model folder, or the run folder that holds it.")]
-Refine = Annotated[str | None, typer.Option(help="Draw the borders to the picture's edges: dense_crf or tree.")]
-DataFolder = Annotated[Path, typer.Option("--data", help="Data set: a folder with a dataset.yaml.")]
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -59,129 +57,23 @@ def train(
         raise typer.Exit(130) from None
 
 
-@app.command()
-def check(
-    data: Annotated[Path, typer.Argument(help="Data set: a folder with a dataset.yaml.")],
-    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; all cores if not given.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Do not decode images, only their headers and all labels.")] = False,
-    json: Annotated[Path | None, typer.Option("--json", help="Write everything that was found to this file.")] = None,
-    html: Annotated[Path | None, typer.Option("--html", help="Write a sheet with tables and pictures to this file.")] = None,
-) -> None:
-    """Say whether a data set can be trained on, and what to mend. Exit code 0: it can, warnings or not; 2: it cannot."""
-    from scribbleseg.check.run import check as run
-    from scribbleseg.check.text import told, write_json
-
-    try:
-        found = run(data, jobs=jobs, quick=quick, progress=True)
-        print(told(found))
-        if json is not None:
-            write_json(json, found)
-            print(f"\nfindings: {json}")
-        if html is not None:
-            from scribbleseg.check.sheet import write_sheet
-
-            print(f"\nsheet: {write_sheet(html, found)}")
-    except KeyboardInterrupt:
-        print("\nscribbleseg: stopped; nothing was changed.", file=sys.stderr)
-        raise typer.Exit(130) from None
-    if not found.usable:
-        raise typer.Exit(2)
+for verb in (predict, evaluate, compare, report, export, audit, check, convert, simulate, shard):
+    app.command()(verb)
 
 
 @app.command()
-def predict(
-    model: ModelFolder,
-    input: Annotated[Path, typer.Option("--input", help="Folder of images, or one image.")],
-    out: Annotated[Path, typer.Option(help="Folder for the masks; overlays go to its overlays/.")],
-    device: Device = "auto",
-    refine: Refine = None,
-) -> None:
-    """Predict a folder of images: an index PNG and a colour overlay each."""
-    from scribbleseg.predict import predict_folder
-
-    done = 0
-    for path in predict_folder(model, input, out, device=device, refine=refine):
-        done += 1
-        _tell(f"\r{done} done, last: {path.name}")
-    _tell("\n")
-    print(f"{done} masks: {out}")
-
-
-@app.command()
-def evaluate(
-    data: DataFolder,
-    model: Annotated[Path | None, typer.Option(help="Model or run folder.")] = None,
-    masks: Annotated[Path | None, typer.Option(help="Folder of predicted index masks instead of a model.")] = None,
-    split: Annotated[str, typer.Option(help="Split of the data set.")] = "test",
-    json: Annotated[Path | None, typer.Option("--json", help="Write the scores to this file.")] = None,
-    device: Device = "auto",
-    refine: Refine = None,
-) -> None:
-    """Score a model, or a folder of masks, against a data set's dense masks."""
-    from scribbleseg.errors import ConfigError
-    from scribbleseg.evaluate import evaluate as run
-    from scribbleseg.scores import summary, table, write_scores
-
-    source = model or masks
-    if source is None or (model and masks):
-        raise ConfigError("evaluate", "--model FOLDER or --masks FOLDER", "both" if model else "neither", "give one of them")
-    scores = run(
-        source, data, split=split, device=device, refine=refine, progress=lambda done, all_: _tell(f"\r{done}/{all_} images")
-    )
-    _tell("\n")
-    print(table(summary(scores)))
-    if json is not None:
-        write_scores(json, scores, source=source.name, data=data.name, split=split)
-        print(f"scores: {json}")
-
-
-app.command()(audit)
-
-
-@app.command()
-def compare(
-    one: Annotated[Path, typer.Argument(help="Scores that `evaluate --json` wrote.")],
-    other: Annotated[Path, typer.Argument(help="Another model's scores on the same images.")],
-) -> None:
-    """Say how two models differ on the same images, and whether that may be chance."""
-    from scribbleseg.compare import compare as run, comparison_table
-    from scribbleseg.scores import read_scores
-
-    trees = read_scores(one), read_scores(other)
-    print(comparison_table(run(*trees), (one.stem, other.stem)))
-
-
-@app.command()
-def export(
-    model: ModelFolder,
-    out: Annotated[Path, typer.Option(help="New folder for model.onnx and the runner that needs no PyTorch.")],
-    images: Annotated[Path | None, typer.Option(help="Pictures on which it must answer as the original does.")] = None,
-    input_: Annotated[str, typer.Option("--input", help="uint8, or float32 for values in [0, 1].")] = "uint8",
-) -> None:
-    """Write a model as ONNX with its preprocessing inside, and check that it answers as the original does."""
-    from scribbleseg.errors import ConfigError
-    from scribbleseg.export import export_onnx
-
-    if input_ not in ("uint8", "float32"):
-        raise ConfigError("--input", "uint8 or float32", input_, "choose one")
-    found = export_onnx(model, out, images=images, input="uint8" if input_ == "uint8" else "float32")
-    print(f"model: {out / 'model.onnx'}")
-    print(f"as the original on {found.pictures} pictures: to {found.difference:.1e}; {found.other:.3%} of the pixels differ")
-    print(f"without PyTorch: python {out / 'runner.py'} {out / 'model.onnx'} PICTURE MASK.png")
-
-
-@app.command()
-def report(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders; several are compared.")],
-    out: Annotated[Path, typer.Option(help="File to write: .html, .md, .csv or .json.")] = Path("report.html"),
-    data: Annotated[Path | None, typer.Option(help="Data set, if not the one of the first run.")] = None,
-    split: Annotated[str, typer.Option(help="Split to score and show.")] = "test",
+def annotate(
+    folder: Annotated[Path, typer.Argument(help="Folder of pictures, or a data set.")],
+    host: Annotated[str, typer.Option(help="Address to listen at; any but this computer's own needs a token.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port; the first free one from 8321 on.")] = None,
+    open_: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
+    backbone: Annotated[Path | None, typer.Option(help="Folder of a pretrained backbone for the instant overlay.")] = None,
     device: Device = "auto",
 ) -> None:
-    """Write one self-contained file about one or several runs, to be read in a browser (or Markdown, CSV, JSON)."""
-    from scribbleseg.report.page import report as run
+    """Draw strokes in a browser, see what is learnt from them, correct. The folder stays a data set that `train` reads."""
+    from scribbleseg.annotate import start
 
-    print(f"report: {run(runs, out, data=data, split=split, device=device)}")
+    start(folder, host=host, port=port, open_page=open_, backbone=backbone, device=device)
 
 
 @app.command()
@@ -231,111 +123,6 @@ def bench(
 
 
 @app.command()
-def simulate(
-    data: Annotated[Path, typer.Argument(help="Data set with dense masks: a folder with a dataset.yaml.")],
-    style: Annotated[str, typer.Option(help="border, curve, geodesic, person, points, skeleton, straight, walk.")] = "geodesic",
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same strokes.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder to write; simulated/STYLE-SEED in the data set.")] = None,
-    split: Annotated[list[str] | None, typer.Option(help="Only this split's images; may be repeated.")] = None,
-    width: Annotated[float, typer.Option(help="Of the brush, in px.")] = 3.0,
-    min_area: Annotated[int, typer.Option(min=1, help="Regions of fewer px get no stroke.")] = 150,
-    length: Annotated[float, typer.Option(min=0, max=1, help="Share of each stroke that is kept; 0 leaves a dot.")] = 1.0,
-    drop: Annotated[float, typer.Option(min=0, max=1, help="Chance that a stroke is lost.")] = 0.0,
-    wrong: Annotated[float, typer.Option(min=0, max=1, help="Chance that a stroke has a wrong class.")] = 0.0,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes at work.")] = 1,
-) -> None:
-    """Draw strokes on a data set's images from its dense masks, in a folder that can be trained on."""
-    from scribbleseg.data.simulate.run import Simulation, simulate_dataset
-
-    wanted = Simulation(style, seed, width, min_area, length, drop, wrong)
-    try:
-        made = simulate_dataset(
-            data, wanted, out=out, splits=split or (), jobs=jobs, progress=lambda done, all_: _tell(f"\r{done}/{all_} images")
-        )
-    except KeyboardInterrupt:
-        print("\nscribbleseg: stopped. Run the same again to go on.", file=sys.stderr)
-        raise typer.Exit(130) from None
-    _tell("\n")
-    print(f"{style} strokes: {made}")
-    print(f"train on them: scribbleseg train --data {made}")
-
-
-@app.command()
-def convert(
-    source: Annotated[Path | None, typer.Argument(metavar="IN", help="File or folder with strokes.")] = None,
-    out: Annotated[Path | None, typer.Argument(metavar="OUT", help="New folder to write.")] = None,
-    from_: Annotated[str | None, typer.Option("--from", help="Format of IN; recognised if left out.")] = None,
-    to: Annotated[str, typer.Option("--to", help="Format of OUT.")] = "dataset",
-    unlabelled: Annotated[str | None, typer.Option(help="Value (or palette class) that means 'not annotated'.")] = None,
-    names: Annotated[str | None, typer.Option(help="Class names in the order of their ids: background,leaf.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of the pictures, if they are elsewhere.")] = None,
-    palette: Annotated[Path | None, typer.Option(help="Class names and colours: labelmap.txt, or `name r g b` a line.")] = None,
-    width: Annotated[float, typer.Option(help="Of strokes drawn as lines, in image pixels.")] = 3.0,
-    list_: Annotated[bool, typer.Option("--list", help="List the formats and stop.")] = False,
-) -> None:
-    """Turn strokes from another tool into a data set, or the other way. Exit code 1 if some images were left out."""
-    from scribbleseg.data.convert import convert as run
-    from scribbleseg.data.formats import table
-    from scribbleseg.data.formats.contents import Options
-    from scribbleseg.errors import ConfigError
-
-    if list_:
-        print(table())
-        return
-    if source is None or out is None:
-        raise ConfigError("convert", "IN and OUT", "none" if source is None else "IN alone", "scribbleseg convert IN OUT")
-    named = tuple(name.strip() for name in names.split(",")) if names is not None else None
-    options = Options(unlabelled=unlabelled, names=named, images=images, palette=palette, width_px=width)
-    done = run(source, out, options, source=from_, target=to, say=print, progress=lambda n: _tell(f"\r{n} images"))
-    _tell("\n")
-    print(f"{done.converted} images converted, {len(done.failed)} left out: {out}\n{done.table()}")
-    for _, error in done.failed[:10]:
-        print(f"scribbleseg: left out: {error}", file=sys.stderr)
-    if done.failed:
-        print(f"scribbleseg: {len(done.failed)} left out; all reasons are in {out / 'failed.txt'}", file=sys.stderr)
-        raise typer.Exit(1)
-
-
-@app.command()
-def shard(
-    data: Annotated[Path, typer.Argument(help="Data set: a folder with a dataset.yaml.")],
-    out: Annotated[Path, typer.Argument(help="New folder to write.")],
-    size_mb: Annotated[int, typer.Option(min=1, help="A shard is closed once it has so many megabytes.")] = 500,
-    split: Annotated[list[str] | None, typer.Option(help="Only this split's images; may be repeated.")] = None,
-) -> None:
-    """Pack a data set of many files into tar files that all other commands read, and WebDataset too."""
-    from scribbleseg.data.shards.pack import shard_dataset
-
-    try:
-        packed = shard_dataset(
-            data, out, size_mb=size_mb, splits=split or (), progress=lambda done, all_: _tell(f"\r{done}/{all_} images")
-        )
-    except KeyboardInterrupt:
-        print("\nscribbleseg: stopped; nothing was written.", file=sys.stderr)
-        raise typer.Exit(130) from None
-    _tell("\n")
-    print(f"{packed.images} images, {packed.files} files in {packed.shards} shards, {packed.bytes / 1e6:.0f} MB: {out}")
-    if packed.left:
-        print(f"files that stayed behind, as nothing here reads them: {packed.left}")
-    print(f"train on them: scribbleseg train --data {out}")
-
-
-@app.command()
-def annotate(
-    folder: Annotated[Path, typer.Argument(help="Folder of pictures, or a data set.")],
-    host: Annotated[str, typer.Option(help="Address to listen at; any but this computer's own needs a token.")] = "127.0.0.1",
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port; the first free one from 8321 on.")] = None,
-    open_: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
-    backbone: Annotated[Path | None, typer.Option(help="Folder of a pretrained backbone for the instant overlay.")] = None,
-    device: Device = "auto",
-) -> None:
-    """Draw strokes in a browser, see what is learnt from them, correct. The folder stays a data set that `train` reads."""
-    from scribbleseg.annotate import start
-
-    start(folder, host=host, port=port, open_page=open_, backbone=backbone, device=device)
-
-
-@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="New folder for data, runs and report.")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="Of data, weights and order.")] = 0,
@@ -375,12 +162,6 @@ def _options(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
     """Options of the program itself."""
-
-
-def _tell(text: str) -> None:
-    """Print progress where a person is watching."""
-    if sys.stderr.isatty():
-        print(text, end="", file=sys.stderr, flush=True)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import struct
 import warnings
@@ -201,6 +202,19 @@ class TestPool:
         assert fault.kind == "crash"
         found = check(tmp_path / "data", jobs=2)
         assert found.findings[0].what.startswith("1 image brought its reader down")
+
+    def test_a_process_lists_the_folders_once_for_all_its_tasks(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """And is sent no names: with 100,000 images either would take longer than looking at 16 of them."""
+        dataset = open_dataset(make_dataset(tmp_path / "data", num_images=60, size=(8, 9)))
+        small = len(pickle.dumps(dataset))
+        dataset.image_path("image_000")
+        packed = pickle.dumps(dataset)
+        assert len(packed) == small
+        looks = []
+        monkeypatch.setattr(os, "scandir", lambda path, own=os.scandir: looks.append(path) or own(path))
+        for n in range(0, 60, 10):
+            assert len(pool._scan(packed, [f"image_{k:03d}" for k in range(n, n + 10)], quick=True)) == 10
+        assert len(looks) == 3  # images, scribbles, masks
 
     def test_closing_early_leaves_no_process(self, tmp_path: Path) -> None:
         import multiprocessing

@@ -199,6 +199,6 @@ def test_without_scikit_image_the_error_says_what_to_install(monkeypatch):
     assert require_walker().random_walker
     monkeypatch.setitem(sys.modules, "skimage", None)
     monkeypatch.setitem(sys.modules, "skimage.segmentation", None)
-    with pytest.raises(ConfigError, match=r"pip install 'scribbleseg\[walker\]'") as error:
+    with pytest.raises(ConfigError, match=r'pip install "scribbleseg\[walker\]"') as error:
         require_walker()
     assert error.value.where == "data.labels: random_walker"

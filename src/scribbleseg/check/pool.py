@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial
+from functools import lru_cache, partial
 
 from scribbleseg.check.scan import Fault, Record, scan_many, scan_one
 from scribbleseg.data.folder import Dataset
@@ -45,11 +46,23 @@ def scan_all(dataset: Dataset, stems: Sequence[str], *, jobs: int, quick: bool) 
         for stem in stems:
             yield scan_one(dataset, stem, quick=quick)
         return
-    task = partial(scan_many, dataset, quick=quick, most_pixels=SIDE_BY_SIDE_PIXELS)
+    task = partial(_scan, pickle.dumps(dataset), quick=quick)
     chunks = deque(tuple(stems[n : n + CHUNK]) for n in range(0, len(stems), CHUNK))
     for records in _in_order(task, chunks, min(jobs, len(chunks)) or 1):
         for record in records:
             yield _alone(dataset, record.stem, quick) if record.postponed else record
+
+
+def _scan(packed: bytes, stems: Sequence[str], *, quick: bool) -> list[Record]:
+    """Scan some images in a worker process."""
+    return scan_many(_unpacked(packed), stems, quick=quick, most_pixels=SIDE_BY_SIDE_PIXELS)
+
+
+@lru_cache(maxsize=1)
+def _unpacked(packed: bytes) -> Dataset:
+    """Return the data set, the same one for every task: a new one would list its folders anew, all names for 16 images."""
+    dataset: Dataset = pickle.loads(packed)  # which this program has packed
+    return dataset
 
 
 def _in_order(task: partial[list[Record]], chunks: deque[tuple[str, ...]], jobs: int) -> Iterator[list[Record]]:

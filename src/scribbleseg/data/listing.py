@@ -43,6 +43,10 @@ class Listing:
     def __init__(self) -> None:
         self._names: dict[Path, tuple[int, frozenset[str]]] = {}
 
+    def __reduce__(self) -> tuple[type[Listing], tuple[()]]:
+        """Send no names to another process, which looks itself when it needs to."""
+        return type(self), ()
+
     def find(self, folder: File, stem: str) -> Source:
         """Return the picture of a stem: the file of that very name, or else the slice it names of a stack.
 

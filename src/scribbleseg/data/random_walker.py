@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,22 +15,22 @@ from scribbleseg.config import RandomWalkerConfig
 from scribbleseg.data.folder import Dataset
 from scribbleseg.data.images import write_png
 from scribbleseg.data.loader import load_sample
-from scribbleseg.data.scikit_image import require
 from scribbleseg.data.transforms import resize_longest
+from scribbleseg.extras import library
 from scribbleseg.records import UNLABELLED
 
 
-def require_walker() -> ModuleType:
+def require_walker() -> Any:
     """Return scikit-image's segmentation module.
 
     Raises:
         ConfigError: scikit-image is not installed.
     """
-    return require(
-        "segmentation",
-        where="data.labels: random_walker",
-        what="these labels",
-        extra="walker",
+    return library(
+        "skimage.segmentation",
+        "data.labels: random_walker",
+        "which computes these labels",
+        "walker",
         instead="train on --labels scribbles",
     )
 

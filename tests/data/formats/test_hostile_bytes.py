@@ -17,7 +17,7 @@ from scribbleseg.data.convert import convert
 from scribbleseg.data.formats import FORMATS
 from scribbleseg.data.formats.contents import Options
 from scribbleseg.errors import ScribblesegError
-from tests.data.formats.test_round_trips import draw_lines
+from tests.data.formats.test_round_trips import LINES, draw_lines
 from tests.fake.annotations import write_ilastik_project, write_nifti, write_pictures, write_scribblesup, write_zarr
 from tests.fake.datasets import make_dataset
 
@@ -79,8 +79,8 @@ def coco(root: Path) -> None:
 
 MADE: dict[str, tuple[str, Callable[[Path], None]]] = {
     "ilastik project": ("ilastik", ilastik_project),
-    "scribblesup": ("scribblesup", scribblesup),
-    "nifti": ("nifti", nifti),
+    "scribblesup lines": ("scribblesup", scribblesup),
+    "nifti volumes": ("nifti", nifti),
     "zarr": ("napari", zarr_labels),
     "label studio shapes": ("label-studio", label_studio),
     "cvat shapes": ("cvat", cvat),
@@ -98,8 +98,8 @@ def sample(name: str) -> Path:
         write_pictures(root / "images", ["a", "b"], (14, 17))
         return root
     data = make_dataset(root / "data", num_images=3, size=(14, 17), num_classes=2)
-    if name == "strokes":
-        draw_lines(data, (14, 17), 2)
+    if name in LINES:
+        draw_lines(data, (14, 17), 2, **LINES[name])
     convert(data, root / "made", target=name)
     shutil.rmtree(data)
     return root / "made"
@@ -141,7 +141,7 @@ def test_the_sample_is_sound(name, tmp_path):
 
 
 def value_of(name: str) -> str | None:
-    return "0" if name == "nifti" else None
+    return "0" if name == "nifti volumes" else None
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["named", "unnamed"])

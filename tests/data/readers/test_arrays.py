@@ -221,5 +221,5 @@ def test_without_the_library_the_package_is_named(tmp_path, monkeypatch, suffix)
     path = write(tmp_path / f"a{suffix}", values(40, 30))
     for module in ("h5py", "zarr"):
         monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(DataError, match=r"(h5py|zarr), which reads(.|\n)*pip install 'scribbleseg\[arrays\]'"):
+    with pytest.raises(DataError, match=r'(h5py|zarr), which reads(.|\n)*pip install "scribbleseg\[arrays\]"'):
         read_rgb(path)

@@ -140,5 +140,5 @@ def test_header_that_claims_more_than_there_is(tmp_path):
 def test_without_pydicom_the_package_is_named(tmp_path, monkeypatch):
     path = write_dicom(tmp_path / "a.dcm", CT[0])
     monkeypatch.setitem(sys.modules, "pydicom", None)
-    with pytest.raises(DataError, match=r"pydicom, which reads DICOM files(.|\n)*pip install 'scribbleseg\[medical\]'"):
+    with pytest.raises(DataError, match=r'pydicom, which reads DICOM files(.|\n)*pip install "scribbleseg\[medical\]"'):
         read_rgb(path)

@@ -110,5 +110,5 @@ class TestLies:
 def test_without_nibabel_the_package_is_named(tmp_path, monkeypatch):
     path = write_nifti(tmp_path / "a.nii", VOLUME)
     monkeypatch.setitem(__import__("sys").modules, "nibabel", None)
-    with pytest.raises(DataError, match=r"nibabel, which reads NIfTI files(.|\n)*pip install 'scribbleseg\[medical\]'"):
+    with pytest.raises(DataError, match=r'nibabel, which reads NIfTI files(.|\n)*pip install "scribbleseg\[medical\]"'):
         read_rgb(path, index=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -226,3 +227,16 @@ class TestLies:
                 tiff.pages[0].tags[tag].overwrite(60_000)
         with open_image(tmp_path / "a.tif") as image, pytest.raises(DataError, match="at most 178956970 pixels"):
             image.read(Window(0, 0, 8, 8))
+
+
+def test_a_damaged_file_gives_our_error_alone(tmp_path, caplog, capsys):
+    """tifffile logs what it stumbles over; in this thread that is for us to tell, in others it is somebody else's."""
+    tifffile.imwrite(tmp_path / "a.tif", noise((70, 90)), description="text")
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    (tmp_path / "a.tif").write_bytes(data[:30] + b"\xff" * 60 + data[90:])
+    with pytest.raises(DataError), open_image(tmp_path / "a.tif") as image:
+        image.pixels()
+    assert not caplog.records
+    assert capsys.readouterr().err == ""
+    logging.getLogger("tifffile").error("of somebody else")
+    assert [record.getMessage() for record in caplog.records] == ["of somebody else"]

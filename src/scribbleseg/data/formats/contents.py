@@ -26,6 +26,7 @@ class Annotated:
         strokes: the same as lines, if they are all that the labels are made of; else empty.
         splits: lists that it belongs to.
         mask: the dense truth as the labels are; our own folder alone has one.
+        affine: float64 (4, 4), from (column, row, 0) to mm in the patient, where the source says it.
     """
 
     stem: str
@@ -34,6 +35,7 @@ class Annotated:
     strokes: tuple[Stroke, ...] = ()
     splits: tuple[str, ...] = ("train",)
     mask: np.ndarray | None = None
+    affine: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,9 @@ import yaml
 from scribbleseg.atomic import write_text
 from scribbleseg.data.folder import Dataset, DatasetSpec, open_dataset
 from scribbleseg.data.formats.contents import About, Add, Annotated, Format, Options, Source, each
+from scribbleseg.data.formats.nifti import SUFFIXES, affine_of
 from scribbleseg.data.formats.pictures import write_labels, write_picture
+from scribbleseg.data.formats.volumes import moved
 from scribbleseg.data.vector import rasterise, read_strokes, write_strokes
 from scribbleseg.errors import DataError
 from scribbleseg.reading import PLAIN
@@ -55,7 +57,10 @@ class DatasetFolder(Format):
                 if mask is None or error.got != "no such file":
                     raise
                 labels = np.full(size, UNLABELLED, np.uint8)  # an image for evaluation alone
-            return Annotated(stem, labels, image, _strokes(path, spec, stem, labels), tuple(splits[stem]), mask)
+            file = source.path
+            affine = affine_of(file) if isinstance(file, Path) and file.name.lower().endswith(SUFFIXES) else None
+            strokes = _strokes(path, spec, stem, labels)
+            return Annotated(stem, labels, image, strokes, tuple(splits[stem]), mask, moved(affine, source.number or 0))
 
         decided = f"{spec.unlabelled} means not annotated (dataset.yaml)"
         return Source(names, decided, each(splits, load), spec.volume)

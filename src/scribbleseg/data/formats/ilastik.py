@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
 
-from scribbleseg.data.formats.contents import About, Add, Format, Item, Options, Source, become
-from scribbleseg.data.formats.labels import check_ids, to_ours
-from scribbleseg.data.formats.pictures import beside_pictures, find_picture, near
+from scribbleseg.atomic import write_text
+from scribbleseg.data.formats.contents import About, Add, Annotated, Format, Item, Options, Source, become
+from scribbleseg.data.formats.ilastik_project import written_project
+from scribbleseg.data.formats.labels import check_ids, from_zero, to_ours
+from scribbleseg.data.formats.pictures import FOLDERS, find_picture, near, write_png
 from scribbleseg.data.formats.safety import check_shape, files_in, library, only_file, reading, safe_stem
 from scribbleseg.data.formats.stacks import axes_of, check_data, write_zero_tiff, zero_source
 from scribbleseg.data.formats.volumes import PATTERN, check_volume, cut, failing, stack_picture
@@ -29,12 +31,12 @@ ERASED = 100
 
 
 class Ilastik(Format):
-    """Read projects and exported labels, write label images that ilastik's "Import Labels" takes."""
+    """Read projects and exported labels; write a project, and label images that ilastik's "Import Labels" takes."""
 
     title = "ilastik project or exported labels"
     unlabelled = "0; class 1 is the first"
     holds = ".ilp of pixel classification; STEM_Labels.h5, .tif or .png; stacks as slices"
-    writes = "STEM_Labels.tif with 0, images/, names.txt"
+    writes = "project.ilp of the pictures in images/ (PNG), the labels in it and as STEM_Labels.tif with 0, names.txt"
     extra = "formats"
     source = "https://github.com/ilastik/ilastik/blob/main/ilastik/applets/base/appletSerializer/slotSerializer.py"
 
@@ -53,9 +55,27 @@ class Ilastik(Format):
         files = exported_files(path) or ([path] if path.is_file() else files_in(path, *EXPORTED))
         return zero_source(path, path if path.is_dir() else path.parent, files, options, "ilastik", ENDINGS)
 
-    def writer(self, out: Path, about: About) -> AbstractContextManager[Add]:
+    @contextlib.contextmanager
+    def writer(self, out: Path, about: About) -> Iterator[Add]:
         """See the base class."""
-        return beside_pictures(out, about, lambda image: write_zero_tiff(out / f"{image.stem}_Labels.tif", image.labels))
+        channels: int | None = None
+        with written_project(out / "project.ilp", about.names) as add_lane:
+
+            def add(image: Annotated) -> None:
+                nonlocal channels
+                name = f"images/{image.stem}.png"
+                if any(letter in name for letter in "*?[:;"):
+                    got = f"'{image.stem}'"
+                    raise DataError(
+                        image.stem, "a name without * ? [ : ; which mean several files to ilastik", got, "rename it"
+                    )
+                channels = write_png(image, out / name, channels)
+                labels = from_zero(image.labels)
+                write_zero_tiff(out / f"{image.stem}_Labels.tif", image.labels)
+                add_lane(name, channels, labels)
+
+            yield add
+        write_text(out / "names.txt", "\n".join(about.names) + "\n")
 
 
 @dataclass(frozen=True)
@@ -124,7 +144,8 @@ def _lanes(file: Any, sets: Any) -> list[Lane]:
         tags = info["axistags"][()] if "axistags" in info else info["axisorder"][()] if "axisorder" in info else b""
         text = info["filePath"][()]
         raw = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
-        name = PureWindowsPath(re.sub(r"(\.(h5|hdf5|ilp))[/\\].*$", r"\1", raw)).name  # splits at / and at \
+        parts = PureWindowsPath(re.sub(r"(\.(h5|hdf5|ilp))[/\\].*$", r"\1", raw)).parts  # splits at / and at \
+        name = "/".join(parts[1:] if len(parts) > 1 and parts[0] in FOLDERS else parts[-1:])  # images/ARM/1.png is ARM/1
         lanes.append(
             Lane(by_number.get(number), re.sub(r"\.(h5|hdf5)$", "", name), shape, axes_of(tags, len(shape or ())) or "yxc")
         )

@@ -1,7 +1,8 @@
-"""Label volumes in NIfTI, cut into slices."""
+"""Label volumes in NIfTI, cut into slices; written as a volume a slice."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from scribbleseg.data.formats.contents import Format, Item, Options, Source, become
-from scribbleseg.data.formats.index_png import decide
+from scribbleseg.atomic import storage_error, write_text
+from scribbleseg.data.formats.contents import About, Add, Annotated, Format, Item, Options, Source, become
+from scribbleseg.data.formats.index_png import decide, listed_names
 from scribbleseg.data.formats.labels import check_ids, to_ours
-from scribbleseg.data.formats.pictures import FOLDERS
+from scribbleseg.data.formats.pictures import FOLDERS, pixels_of
 from scribbleseg.data.formats.safety import files_in, library, reading, safe_stem
 from scribbleseg.data.formats.volumes import PATTERN, as_picture, check_volume, cut, failing, limits
+from scribbleseg.data.readers.nifti import MM
 from scribbleseg.errors import DataError
 
 SUFFIXES = (".nii", ".nii.gz")
@@ -24,11 +27,15 @@ ENDINGS = ("_scribbles", "_scribble", "_labels", "_label", "_seg", "_gt")
 
 
 class Nifti(Format):
-    """Read NIfTI label volumes slice by slice; slices without strokes are left out."""
+    """Read NIfTI label volumes slice by slice; slices without strokes are left out. Write a volume an image."""
 
     title = "NIfTI label volumes"
     unlabelled = "255 where it occurs beside two other values; else you must say: `--unlabelled 0`, `4`, …"
-    holds = "slices along the last axis; pictures from a volume of the same name, 0.5th to 99.5th percentile as 16 bit"
+    holds = (
+        "slices along the last axis, names from names.txt; pictures from a volume of the same name, "
+        "0.5th to 99.5th percentile as 16 bit"
+    )
+    writes = "a slice a file, where it lies in the patient: STEM_scribble.nii.gz with 255, STEM.nii.gz; names.txt"
     extra = "formats"
     source = "https://nifti.nimh.nih.gov/nifti-1"
 
@@ -47,7 +54,8 @@ class Nifti(Format):
         files = label_volumes(path)
         if not files:
             raise DataError(path, "NIfTI label volumes", "none", "name the file, or the folder that holds them")
-        unlabelled, why, names = options.value, "you said so", options.names
+        unlabelled, why = options.value, "you said so"
+        names = options.names or listed_names(path if path.is_dir() else path.parent)
         if unlabelled is None or names is None:
             counts = _count(files)
             if unlabelled is None:
@@ -70,6 +78,22 @@ class Nifti(Format):
         decided = f"{value} means not annotated ({why})"
         decided += f"; ids above it move down by one, {become(found)}" if value < len(found) else ""
         return Source(found, f"{decided}; slices without strokes are left out", items(), PATTERN)
+
+    @contextlib.contextmanager
+    def writer(self, out: Path, about: About) -> Iterator[Add]:
+        """See the base class. RGB pictures have the colours as fifth axis, as NIfTI has it for vectors."""
+        library("nibabel", "NIfTI")
+
+        def add(image: Annotated) -> None:
+            name = image.stem.replace("/", "__")
+            if (out / f"{name}_scribble.nii.gz").exists():
+                raise DataError(image.stem, "a name of its own without folders", name, "rename the image")
+            pixels = pixels_of(image)
+            _write(out / f"{name}.nii.gz", pixels, image.affine)
+            _write(out / f"{name}_scribble.nii.gz", image.labels, image.affine)
+
+        yield add
+        write_text(out / "names.txt", "\n".join(about.names) + "\n")
 
 
 def label_volumes(path: Path) -> list[Path]:
@@ -100,7 +124,7 @@ def volume_items(
     def shown() -> tuple[np.ndarray, float, float] | None:
         if picture is None:
             return None
-        pixels = read_volume(picture)
+        pixels = read_volume(picture, colours=True)
         return pixels, *limits(pixels)
 
     def picture_of(k: int) -> np.ndarray | None:
@@ -108,16 +132,51 @@ def volume_items(
         if opened is None:
             return None
         pixels, low, high = opened
-        if pixels.shape != volume.shape:
+        if pixels.shape[:3] != volume.shape:
             got = " × ".join(map(str, pixels.shape))
             raise DataError(picture, f"the shape of its labels, {' × '.join(map(str, volume.shape))}", got, "use the same grid")
-        return as_picture(np.ascontiguousarray(pixels[..., k].T), low, high)
+        return as_picture(np.ascontiguousarray(pixels[:, :, k].swapaxes(0, 1)), low, high)
 
-    yield from cut(file, stem, volume.shape[2], labels_of, picture_of, split)
+    yield from cut(file, stem, volume.shape[2], labels_of, picture_of, split, affine_of(file))
 
 
-def read_volume(path: Path) -> np.ndarray:
+def affine_of(path: Path) -> np.ndarray | None:
+    """Return the affine of a volume in mm, float64 (4, 4), or None where its axes are not x, y and z."""
+    nibabel: Any = library("nibabel", "NIfTI")
+    with reading(path, "a NIfTI file"):
+        image = nibabel.load(path)
+        if image.affine is None or any(n != 1 for n in image.shape[3:]):
+            return None
+        scale = np.array([*[MM.get(image.header.get_xyzt_units()[0], 1.0)] * 3, 1.0])
+        affine = scale[:, None] * np.asarray(image.affine, dtype=np.float64)
+        return affine if np.isfinite(affine).all() else None
+
+
+def _write(path: Path, pixels: np.ndarray, affine: np.ndarray | None) -> None:
+    """Write one slice, (H, W) or (H, W, 3); without an affine the header says that its place is not known.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    nibabel: Any = library("nibabel", "NIfTI")
+    flat = pixels.swapaxes(0, 1)
+    image = nibabel.Nifti1Image(flat[:, :, None] if pixels.ndim == 2 else flat[:, :, None, None], affine)
+    if pixels.ndim == 3:
+        image.header.set_intent("vector")
+    if affine is not None:
+        image.header.set_xyzt_units("mm")
+    try:
+        nibabel.save(image, path)
+    except OSError as error:
+        raise storage_error(error, path) from None
+
+
+def read_volume(path: Path, *, colours: bool = False) -> np.ndarray:
     """Read a volume whole, (X, Y, Z), in the type that its scaling gives.
+
+    Args:
+        path: of the file.
+        colours: whether it may be (X, Y, Z, 3): RGB along the fifth axis.
 
     Raises:
         DataError: undecodable, absurdly large, or with more axes than three.
@@ -127,6 +186,8 @@ def read_volume(path: Path) -> np.ndarray:
         image = nibabel.load(path)
         shape = tuple(int(n) for n in image.shape)
         check_volume(path, shape, int(image.get_data_dtype().itemsize))
+        if colours and len(shape) == 5 and shape[3:] == (1, 3):
+            return np.asanyarray(image.dataobj)[:, :, :, 0]
         kept = shape[:2] + tuple(n for n in shape[2:] if n != 1)
         if len(kept) > 3:
             raise DataError(path, "a volume of three axes", " × ".join(map(str, shape)), "save one file for each time point")

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from scribbleseg.atomic import write_text
 from scribbleseg.data.formats.contents import About, Add, Annotated, Format, Item, Options, Source
 from scribbleseg.data.formats.labels import check_ids, to_ours
 from scribbleseg.data.formats.nifti import SUFFIXES, volume_items
-from scribbleseg.data.formats.pictures import write_labels
+from scribbleseg.data.formats.pictures import write_labels, write_png
 from scribbleseg.data.formats.safety import files_in, head, load_json, safe_name
 from scribbleseg.data.formats.volumes import PATTERN
-from scribbleseg.data.images import image_size, read_index, read_rgb
+from scribbleseg.data.images import read_index
 from scribbleseg.errors import DataError
 from scribbleseg.records import UNLABELLED
 
@@ -65,29 +63,29 @@ class NnUnet(Format):
 
     @contextlib.contextmanager
     def writer(self, out: Path, about: About) -> Iterator[Add]:
-        """See the base class. nnU-Net wants 0 to be ``background``: where class 0 is not, an empty one is put before it."""
+        """See the base class. nnU-Net wants class 0 to be ``background``, and as many channels in every picture."""
         names = about.names if about.names[0].lower() == "background" else ("background", *about.names)
         if "ignore" in names or len(set(names)) < len(names):
             raise DataError(about.name, "no class `ignore`, and `background` first", ", ".join(about.names), "rename: --names")
         shift, ignore = len(names) - len(about.names), len(names)
         number = 0
-        channels: set[int] = set()
+        channels: int | None = None
 
         def add(image: Annotated) -> None:
-            nonlocal number
+            nonlocal number, channels
             part = "Ts" if image.splits == ("test",) else "Tr"
             case = image.stem.replace("/", "__")
             target = out / f"images{part}" / f"{case}_0000.png"
             if target.exists():
                 raise DataError(image.stem, "a name of its own without folders", case, "rename the image")
-            channels.add(_write_picture(image, target))
+            channels = write_png(image, target, channels)
             labels = np.where(image.labels == UNLABELLED, ignore, image.labels + np.uint8(shift)).astype(np.uint8)
             write_labels(out / f"labels{part}" / f"{case}.png", labels)
             number += part == "Tr"
 
         yield add
         tree = {
-            "channel_names": {str(k): n for k, n in enumerate(("R", "G", "B") if 3 in channels else ("grey",))},
+            "channel_names": {str(k): n for k, n in enumerate(("R", "G", "B") if channels == 3 else ("grey",))},
             "labels": {"background": 0, **{name: k for k, name in enumerate(names) if k}, "ignore": ignore},
             "numTraining": number,
             "file_ending": ".png",
@@ -113,27 +111,3 @@ def _load(file: Path, case: str, picture: Path | None, ignore: int, names: tuple
     labels = to_ours(file, read_index(file), ignore)
     check_ids(file, labels, names)
     return Annotated(case, labels, picture, splits=(split,))
-
-
-def _write_picture(image: Annotated, target: Path) -> int:
-    """Write the picture as PNG, which is what nnU-Net takes, and return its number of channels."""
-    if image.image is None:
-        raise DataError(image.stem, "a picture of this name", "none found", "say where the pictures are: --images FOLDER")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(image.image, np.ndarray):
-        size, pixels = image.image.shape[:2], image.image
-    else:
-        size, pixels = image_size(image.image), None
-    if size != image.labels.shape:
-        raise DataError(image.stem, "labels of the picture's size", f"{image.labels.shape} for {size}", "export them again")
-    if isinstance(image.image, Path) and image.image.suffix.lower() == ".png":
-        with Image.open(image.image) as picture:
-            channels = {"L": 1, "RGB": 3}.get(picture.mode)
-        if channels is not None:
-            shutil.copyfile(image.image, target)
-            return channels
-    if pixels is None:
-        assert isinstance(image.image, Path)
-        pixels = (255 * read_rgb(image.image)).round().astype(np.uint8)
-    Image.fromarray(pixels).save(target)
-    return 3 if pixels.ndim == 3 else 1

@@ -13,7 +13,7 @@ from PIL import Image
 from scribbleseg.atomic import storage_error, write_text
 from scribbleseg.data.formats.contents import About, Add, Annotated
 from scribbleseg.data.formats.safety import PICTURE_SUFFIXES
-from scribbleseg.data.images import IMAGE_SUFFIXES, image_size
+from scribbleseg.data.images import IMAGE_SUFFIXES, image_size, open_image, read_rgb
 from scribbleseg.data.readers.image import decoding
 from scribbleseg.errors import DataError
 
@@ -97,10 +97,7 @@ def write_picture(image: Annotated, folder: Path) -> str:
         size, suffix = image_size(source), next(s for s in IMAGE_SUFFIXES if source.name.lower().endswith(s))
     else:
         size = source.shape[:2]
-    if size != image.labels.shape:
-        got = f"{image.labels.shape[1]} × {image.labels.shape[0]}"
-        do = "export the labels at the image's size"
-        raise DataError(image.stem, f"labels of the picture's size, {size[1]} × {size[0]} pixels", got, do)
+    _check_size(image, size)
     target = folder / f"{image.stem}{suffix}"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -111,6 +108,81 @@ def write_picture(image: Annotated, folder: Path) -> str:
     except OSError as error:
         raise storage_error(error, target) from None
     return target.relative_to(folder).as_posix()
+
+
+def write_png(image: Annotated, target: Path, channels: int | None = None) -> int:
+    """Write the picture of an annotated image as grey or RGB PNG, and return its number of channels.
+
+    Args:
+        image: whose picture; a grey or RGB PNG is copied as it is.
+        target: file to write.
+        channels: 1 or 3, of the pictures written before, for programs that want all alike: grey becomes RGB.
+
+    Raises:
+        DataError: no picture, another size than its labels, or colours after grey pictures.
+        StorageError: it cannot be written.
+    """
+    source = image.image
+    copied = _png_channels(source) if isinstance(source, Path) else None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if copied is not None and channels in (None, copied):
+            assert isinstance(source, Path)
+            _check_size(image, image_size(source))
+            shutil.copyfile(source, target)
+            return copied
+        pixels = pixels_of(image)
+        own = 3 if pixels.ndim == 3 else 1
+        if channels == 3 and own == 1:
+            pixels = np.repeat((pixels if pixels.dtype == np.uint8 else pixels >> 8).astype(np.uint8)[..., None], 3, -1)
+        elif channels == 1 and own == 3:
+            raise DataError(
+                image.stem, "a grey picture, as those before it", "colours", "convert all pictures to RGB, or to grey"
+            )
+        Image.fromarray(pixels).save(target)
+    except OSError as error:
+        raise storage_error(error, target) from None
+    return channels or own
+
+
+def pixels_of(image: Annotated) -> np.ndarray:
+    """Return the picture of an annotated image, uint8 (H, W, 3), or if it is grey uint8 or uint16 (H, W).
+
+    Raises:
+        DataError: no picture, undecodable, or of another size than its labels.
+    """
+    source = image.image
+    if source is None:
+        raise DataError(image.stem, "a picture of this name", "none found", "say where the pictures are: --images FOLDER")
+    if isinstance(source, np.ndarray):
+        pixels = source
+    elif not source.name.lower().endswith(IMAGE_SUFFIXES):
+        pixels = _decoded(source)
+    else:
+        with open_image(source) as opened:
+            grey, deep = opened.shape[-1] == 1, opened.dtype == np.uint16
+            if grey and deep:
+                pixels = opened.pixels()[..., 0]
+        if not (grey and deep):
+            pixels = (255 * read_rgb(source)).round().astype(np.uint8)
+            pixels = pixels[..., 0] if grey else pixels
+    _check_size(image, pixels.shape[:2])
+    return pixels
+
+
+def _check_size(image: Annotated, size: tuple[int, ...]) -> None:
+    if size != image.labels.shape:
+        got = f"{image.labels.shape[1]} × {image.labels.shape[0]}"
+        do = "export the labels at the image's size"
+        raise DataError(image.stem, f"labels of the picture's size, {size[1]} × {size[0]} pixels", got, do)
+
+
+def _png_channels(path: Path) -> int | None:
+    """Return the number of channels of a PNG that every program reads alike, else None."""
+    if path.suffix.lower() != ".png":
+        return None
+    with decoding(path, "a picture"), Image.open(path) as picture:
+        return {"L": 1, "RGB": 3}.get(picture.mode)
 
 
 def _decoded(path: Path) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import math
 import re
@@ -14,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from scribbleseg import extras
 from scribbleseg.data.images import IMAGE_SUFFIXES, MAX_PIXELS
-from scribbleseg.errors import ConfigError, DataError, ScribblesegError
+from scribbleseg.data.readers.image import without_log
+from scribbleseg.errors import DataError, ScribblesegError
 
 #: Larger JSON and XML documents are refused where they must be held whole.
 MAX_BYTES = 1 << 30
@@ -27,25 +28,20 @@ PICTURE_SUFFIXES = (*IMAGE_SUFFIXES, ".bmp", ".gif")
 MAX_COORDINATE = 1e6
 
 
-def library(name: str, what: str, extra: str = "formats") -> Any:
-    """Import a library of an extra.
+def library(module: str, what: str) -> Any:
+    """Import a library of the extra ``formats``.
 
     Raises:
         ConfigError: it is not installed.
     """
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        package = name.split(".")[0]
-        do = f'pip install "scribbleseg[{extra}]"'
-        raise ConfigError(what, f"the library {package}, which reads and writes it", "not installed", do) from None
+    return extras.library(module, what, "which reads and writes it", "formats")
 
 
 @contextlib.contextmanager
 def reading(where: object, what: str, do: str = "export the file again; it may be cut short") -> Iterator[None]:
     """Turn whatever a decoder raises into one of our messages, and keep its warnings to ourselves."""
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), without_log("tifffile"):
             warnings.simplefilter("ignore")
             yield
     except ScribblesegError:

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
+import numpy as np
+
+from scribbleseg.atomic import storage_error, write_text
 from scribbleseg.data.formats.canvas import Canvas
-from scribbleseg.data.formats.contents import Annotated, Format, Options, Source, become, each, in_order
-from scribbleseg.data.formats.pictures import find_picture, near
+from scribbleseg.data.formats.contents import About, Add, Annotated, Format, Options, Source, become, each, in_order
+from scribbleseg.data.formats.index_png import listed_names
+from scribbleseg.data.formats.pictures import find_picture, near, write_picture
 from scribbleseg.data.formats.safety import as_points, check_shape, files_in, head, library, reading, safe_name
 from scribbleseg.errors import DataError
+from scribbleseg.records import UNLABELLED
 
 #: A file of ScribbleSup has some kilobytes.
 MAX_XML = 256 << 20
 
 
 class ScribbleSup(Format):
-    """Read polylines; drawn ``--width`` wide, 3 pixels as in the field's rasters."""
+    """Read and write polylines; drawn ``--width`` wide, 3 pixels as in the field's rasters."""
 
     title = "ScribbleSup XML"
     unlabelled = "where no line is"
-    holds = "STEM.xml: polygons, which are open lines, each with a tag; X and Y count pixels"
+    holds = "STEM.xml: polygons, which are open lines, each with a tag; X and Y count pixels; names from names.txt"
+    writes = "STEM.xml, images/, names.txt; only images whose strokes are lines of one width, which the file does not keep"
     extra = "formats"
     source = "https://github.com/meng-tang/rloss"
 
@@ -38,10 +47,11 @@ class ScribbleSup(Format):
         found = [path] if path.is_file() else files_in(path, ".xml")
         files = {safe_name(file.stem, file): file for file in found}
         tags: set[str] = set()
-        for file in files.values() if options.names is None else ():
+        known = options.names or listed_names(path if path.is_dir() else path.parent)
+        for file in files.values() if known is None else ():
             with contextlib.suppress(DataError):
                 tags |= {_text(polygon, "tag", file) for polygon in _tree(file).iter("polygon")}
-        names = in_order(tags, options.names)
+        names = in_order(tags, known)
         if not names or len(names) > 254:
             raise DataError(
                 path, "XML files with lines of 1 to 254 classes", f"{len(names)} classes", "name the folder of XML files"
@@ -63,6 +73,53 @@ class ScribbleSup(Format):
 
         told = f"where no line is means not annotated (ScribbleSup); {become(names)}; lines are {options.width_px:g} px wide"
         return Source(names, told, each(files, load))
+
+    @contextlib.contextmanager
+    def writer(self, out: Path, about: About) -> Iterator[Add]:
+        """See the base class. Points that lie between pixels are written with decimals."""
+        width_px: float | None = None
+
+        def add(image: Annotated) -> None:
+            nonlocal width_px
+            name = image.stem.replace("/", "__")
+            if (out / f"{name}.xml").exists():
+                raise DataError(image.stem, "a name of its own without folders", name, "rename the image")
+            if not image.strokes or any(stroke.tool != "brush" for stroke in image.strokes):
+                got = (
+                    "an eraser" if image.strokes else "pixels alone" if (image.labels != UNLABELLED).any() else "nothing drawn"
+                )
+                raise DataError(image.stem, "strokes as lines", got, "choose a format that keeps pixels: --to dataset")
+            widths = {stroke.width_px for stroke in image.strokes} | ({width_px} if width_px is not None else set())
+            if len(widths) > 1:
+                got = ", ".join(f"{width:g}" for width in sorted(widths))
+                raise DataError(
+                    image.stem, "lines of one width in all images", got, "choose a format that keeps it: --to strokes"
+                )
+            write_picture(dataclasses.replace(image, stem=name), out / "images")
+            _write(out / f"{name}.xml", image, about.names)
+            width_px = widths.pop()
+
+        yield add
+        write_text(out / "names.txt", "\n".join(about.names) + "\n")
+
+
+def _write(path: Path, image: Annotated, names: tuple[str, ...]) -> None:
+    root = ElementTree.Element("annotation")
+    size = ElementTree.SubElement(root, "size")
+    for key, number in zip(("height", "width"), image.labels.shape, strict=True):
+        ElementTree.SubElement(size, key).text = str(number)
+    for stroke in image.strokes:
+        polygon = ElementTree.SubElement(root, "polygon")
+        ElementTree.SubElement(polygon, "tag").text = names[stroke.label]
+        for place in stroke.points - 0.5:
+            point = ElementTree.SubElement(polygon, "point")
+            for key, value in zip("XY", place, strict=True):
+                ElementTree.SubElement(point, key).text = np.format_float_positional(value, trim="-")
+    ElementTree.indent(root)
+    try:
+        ElementTree.ElementTree(root).write(path, encoding="utf-8")
+    except OSError as error:
+        raise storage_error(error, path) from None
 
 
 def _tree(path: Path) -> Any:

@@ -47,6 +47,7 @@ def cut(
     labels_of: Callable[[int], np.ndarray],
     picture_of: Callable[[int], Path | np.ndarray | None],
     split: str = "train",
+    affine: np.ndarray | None = None,
 ) -> Iterator[Item]:
     """Yield the slices of a volume that anything is drawn in. Its only slice, if there is but one, always.
 
@@ -57,9 +58,14 @@ def cut(
         labels_of: returns the labels of a slice, 255 where nobody drew.
         picture_of: returns the picture of a slice.
         split: list that the slices belong to.
+        affine: of the volume, see :class:`Annotated`.
     """
+
+    def annotated(name: str, k: int) -> Annotated:
+        return Annotated(name, labels_of(k), picture_of(k), splits=(split,), affine=moved(affine, k))
+
     if number == 1:
-        yield Item(stem, lambda: Annotated(stem, labels_of(0), picture_of(0), splits=(split,)))
+        yield Item(stem, lambda: annotated(stem, 0))
         return
     for k in range(number):
         try:
@@ -69,7 +75,16 @@ def cut(
             continue
         if not blank:
             name = slice_stem(stem, k)
-            yield Item(name, lambda k=k, name=name: Annotated(name, labels_of(k), picture_of(k), splits=(split,)))
+            yield Item(name, lambda k=k, name=name: annotated(name, k))
+
+
+def moved(affine: np.ndarray | None, k: int) -> np.ndarray | None:
+    """Return the affine of slice ``k`` as a volume of its own."""
+    if affine is None:
+        return None
+    step = np.eye(4)
+    step[2, 3] = k
+    return affine @ step
 
 
 def failing(stem: str, error: DataError) -> Item:

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from scribbleseg.data.readers.axes import layout
-from scribbleseg.data.readers.image import Image, Window, extra_module, require_numbers
+from scribbleseg.data.readers.image import Image, Window, require_numbers
 from scribbleseg.errors import DataError, nearest
+from scribbleseg.extras import library
 from scribbleseg.reading import Reading
 
 #: A chunk is unpacked whole, so one of more bytes is refused.
@@ -29,7 +30,7 @@ _MM = {"millimeter": 1.0, "micrometer": 1e-3, "nanometer": 1e-6, "centimeter": 1
 @contextlib.contextmanager
 def opened_hdf5(path: Path, reading: Reading) -> Iterator[Image]:
     """Open the array of an HDF5 file; its axes stand in ilastik's ``axistags`` or in dimension labels, if anywhere."""
-    h5py: Any = extra_module(path, "h5py", "HDF5 files", "arrays")
+    h5py: Any = library("h5py", path, "which reads HDF5 files", "arrays", error=DataError)
     with h5py.File(path, "r") as file:
         found: dict[str, Any] = {}
 
@@ -51,7 +52,7 @@ def opened_hdf5(path: Path, reading: Reading) -> Iterator[Image]:
 @contextlib.contextmanager
 def opened_zarr(path: Path, reading: Reading) -> Iterator[Image]:
     """Open a zarr array, or the array of a group: the finest level of OME-Zarr, the named one or the only one."""
-    zarr: Any = extra_module(path, "zarr", "zarr arrays", "arrays")
+    zarr: Any = library("zarr", path, "which reads zarr arrays", "arrays", error=DataError)
     if not path.exists():
         raise FileNotFoundError
     try:

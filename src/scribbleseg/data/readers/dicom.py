@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from scribbleseg.data.readers.axes import layout
-from scribbleseg.data.readers.image import MAX_PIXELS, MAX_SLICES, Image, TooLargeError, Window, extra_module
+from scribbleseg.data.readers.image import MAX_PIXELS, MAX_SLICES, Image, TooLargeError, Window
 from scribbleseg.errors import DataError
+from scribbleseg.extras import library
 from scribbleseg.reading import Reading
 
 _PLACE = ("SeriesInstanceUID", "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient", "Rows", "Columns")
@@ -26,7 +27,7 @@ def opened(path: Path, reading: Reading) -> Iterator[Image]:
 
     Cost: a frame is always decoded whole; of a series the header of every file is read to bring them in order.
     """
-    pydicom: Any = extra_module(path, "pydicom", "DICOM files", "medical")
+    pydicom: Any = library("pydicom", path, "which reads DICOM files", "medical", error=DataError)
     files, apart = _series(path, pydicom) if path.is_dir() else ([path], None)
     head = pydicom.dcmread(files[0], stop_before_pixels=True)
     kind = str(head.get("PhotometricInterpretation", ""))

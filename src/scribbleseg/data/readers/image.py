@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
+import logging
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -118,10 +118,25 @@ def stem_of(path: File) -> str:
 
 
 @contextlib.contextmanager
+def without_log(name: str) -> Iterator[None]:
+    """Keep what a library logs in this thread to ourselves: of a damaged file our own error says what is wrong."""
+    logger, own = logging.getLogger(name), threading.get_ident()
+
+    def others(record: logging.LogRecord) -> bool:
+        return record.thread != own
+
+    logger.addFilter(others)
+    try:
+        yield
+    finally:
+        logger.removeFilter(others)
+
+
+@contextlib.contextmanager
 def decoding(path: File, what: str) -> Iterator[None]:
     """Turn whatever a decoder raises into our message; they raise a dozen unrelated types for a damaged file."""
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), without_log("tifffile"):
             warnings.simplefilter("ignore")  # about tags nobody here reads; our own limit is MAX_PIXELS
             yield
     except DataError:
@@ -133,20 +148,6 @@ def decoding(path: File, what: str) -> Iterator[None]:
     except Exception as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise DataError(path, f"{what} that decodes", reason, "re-export the file; it may be cut short") from None
-
-
-def extra_module(path: Path, module: str, what: str, extra: str) -> ModuleType:
-    """Import a library that only some files need.
-
-    Raises:
-        DataError: it is not installed.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        library = module.partition(".")[0]
-        do = f"pip install 'scribbleseg[{extra}]'"
-        raise DataError(path, f"{library}, which reads {what}", "not installed", do) from None
 
 
 def require_numbers(path: File, dtype: np.dtype[Any]) -> None:

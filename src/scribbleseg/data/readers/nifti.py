@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 
 from scribbleseg.data.readers.axes import layout
-from scribbleseg.data.readers.image import Image, Window, extra_module, require_numbers
+from scribbleseg.data.readers.image import Image, Window, require_numbers
 from scribbleseg.errors import DataError
+from scribbleseg.extras import library
 from scribbleseg.reading import Reading
 
 _AXES = {2: "xy", 3: "xyz", 4: "xyzc", 5: "xyztc"}
 
 #: Length in mm of a header's unit. ``unknown`` is what most programs leave there, and mean millimetres by.
-_MM = {"mm": 1.0, "micron": 1e-3, "meter": 1e3, "unknown": 1.0}
+MM = {"mm": 1.0, "micron": 1e-3, "meter": 1e3, "unknown": 1.0}
 
 #: Deflate packs at most so many bytes into one: a smaller file cannot hold what its header says.
 _DEFLATE_RATIO = 1032
@@ -35,7 +36,7 @@ def opened(path: Path, reading: Reading) -> Iterator[Image]:
     Cost: an unpacked file is read where the window is. A packed one (``.nii.gz``) has no places: each first read of a
     slice unpacks all before it.
     """
-    nibabel: Any = extra_module(path, "nibabel", "NIfTI files", "medical")
+    nibabel: Any = library("nibabel", path, "which reads NIfTI files", "medical", error=DataError)
     scan = nibabel.load(path)
     if not isinstance(scan, nibabel.Nifti1Pair):
         raise DataError(path, "a NIfTI file", type(scan).__name__, "export it as .nii or .nii.gz")
@@ -64,7 +65,7 @@ def opened(path: Path, reading: Reading) -> Iterator[Image]:
 
 def _spacing_mm(header: Any) -> tuple[tuple[float, float] | None, float | None]:
     with contextlib.suppress(Exception):  # a header may hold any number here: what makes no sense is not known
-        unit = _MM[header.get_xyzt_units()[0]]
+        unit = MM[header.get_xyzt_units()[0]]
         x, y, *more = (float(zoom) * unit for zoom in header.get_zooms())
         known = [n if math.isfinite(n) and n > 0 else None for n in (y, x, *more[:1])]
         return ((known[0], known[1]) if known[0] and known[1] else None), known[2] if len(known) > 2 else None

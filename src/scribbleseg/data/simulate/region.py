@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from types import ModuleType
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
-from scribbleseg.data.scikit_image import require
+from scribbleseg.extras import library
 from scribbleseg.records import UNLABELLED
 
 #: What lies around a region's box in its cut-out: never inside.
@@ -89,10 +89,11 @@ def reaches_far(box: tuple[slice, slice], mask: np.ndarray) -> bool:
     return sum([box[0].start == 0, box[0].stop == height, box[1].start == 0, box[1].stop == width]) >= 3
 
 
-def scikit_image(part: str) -> ModuleType:
+def scikit_image(part: str) -> Any:
     """Return a module of scikit-image, or say how to get it."""
     instead = "take a style that needs none of it: straight, curve, walk or points"
-    return require(part, where="scribbleseg simulate", what="paths and outlines", extra="simulate", instead=instead)
+    what = "which computes paths and outlines"
+    return library(f"skimage.{part}", "scribbleseg simulate", what, "simulate", instead=instead)
 
 
 def centre_of(pixels: np.ndarray) -> np.ndarray:

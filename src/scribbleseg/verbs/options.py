@@ -1,0 +1,20 @@
+"""What several verbs share: options, and telling how far they are."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+ModelFolder = Annotated[Path, typer.Option("--model", help="Model folder, or the run folder that holds it.")]
+Refine = Annotated[str | None, typer.Option(help="Draw the borders to the picture's edges: dense_crf or tree.")]
+DataFolder = Annotated[Path, typer.Option("--data", help="Data set: a folder with a dataset.yaml.")]
+
+
+def tell(text: str) -> None:
+    """Print progress where a person is watching."""
+    if sys.stderr.isatty():
+        print(text, end="", file=sys.stderr, flush=True)
