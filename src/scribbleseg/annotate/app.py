@@ -14,7 +14,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from scribbleseg.annotate import drawing_routes, learning_routes, picture_routes, transfer_routes
+from scribbleseg.annotate import audit_routes, drawing_routes, learning_routes, picture_routes, transfer_routes
 from scribbleseg.annotate.answers import failure
 from scribbleseg.annotate.learning import Learning, tell
 from scribbleseg.annotate.pictures import Pictures
@@ -58,6 +58,7 @@ def create_app(
         *drawing_routes.routes(project, pictures, learner, bool(token)),
         *picture_routes.routes(project, pictures, learner),
         *learning_routes.routes(project, learner),
+        *audit_routes.routes(project, learner),
         *transfer_routes.routes(project, learner),
         *further,
         Mount("/static", StaticFiles(directory=STATIC, check_dir=False)),

@@ -52,6 +52,7 @@ def routes(project: Project, pictures: Pictures, learner: Learning | None, token
         rows = enumerate(zip(classes.names, classes.colours, counts, strict=True))
         return {
             "name": project.spec.name,
+            "key": project.key,
             "title_version": version,
             "classes": [{"id": k, "name": name, "colour": colour, "strokes": n} for k, (name, colour, n) in rows],
             "num_images": project.log.rows("SELECT COUNT(*) FROM images WHERE position IS NOT NULL")[0][0],

@@ -12,6 +12,7 @@ from starlette.routing import Route
 from scribbleseg.annotate.answers import Pool, answer
 from scribbleseg.annotate.commands import parsed
 from scribbleseg.annotate.learning import NOTHING, Learning
+from scribbleseg.annotate.places import ENABLED, WHY
 from scribbleseg.annotate.project import Project
 from scribbleseg.errors import DataError
 
@@ -43,7 +44,7 @@ def routes(project: Project, learner: Learning | None) -> list[Route]:
     def train(request: Request, body: bytes) -> Response:
         order = parsed(Training, body)
         if learner is None:
-            raise DataError("training", "something that learns", "none in this server", "start it without --no-learning")
+            raise DataError("training", "something that learns", "none in this server", "see its first lines")
         if order.action != "stop":
             project.files.flush()
         learner.train(order.action, order.max_steps)
@@ -55,7 +56,7 @@ def routes(project: Project, learner: Learning | None) -> list[Route]:
             raise DataError("limit", "a number from 1 to 100", ascii(text)[:20], "use the page")
         places = learner.places(int(text)) if learner is not None else []
         rows = [{"image": p.image, "x0": p.x0, "y0": p.y0, "x1": p.x1, "y1": p.y1, "doubt": float(p.doubt)} for p in places]
-        return answer({"places": rows, "enabled": bool(rows), "why": "" if rows else "nothing is predicted yet"})
+        return answer({"places": rows, "enabled": ENABLED, "why": WHY if rows else "nothing is predicted yet"})
 
     return [
         Route("/api/status", pool(status)),

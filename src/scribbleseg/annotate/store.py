@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -104,6 +105,14 @@ class Store:
     def classes(self) -> Classes:
         """The classes as they are now."""
         return self._classes
+
+    @property
+    def key(self) -> str:
+        """What this folder is called for ever, whatever its name: pages keep unsent strokes under it."""
+        with self.log.transaction():
+            if not self.log.get("key"):
+                self.log.put("key", uuid.uuid4().hex)
+            return self.log.get("key")
 
     @property
     def class_version(self) -> int:

@@ -1,6 +1,6 @@
 /** The strokes: those committed are drawn once and stay on the canvas; the one under way is added piece by piece.
 
-While the view moves the canvas of the last drawing is shifted if a new drawing would take longer than a frame allows. */
+While the view moves the canvas of the last drawing is moved by the browser if a new drawing would take longer than a frame allows. */
 
 import { badge, drawPattern, inkOn } from "./patterns.js";
 
@@ -38,7 +38,6 @@ export class StrokesLayer {
     this.hidden = false;
     this.points = 0; // in sight at the last full drawing
     this.drawn = null; // the view of the last full drawing
-    this.copy = null;
     this.timer = 0;
   }
 
@@ -50,6 +49,7 @@ export class StrokesLayer {
   draw(context, stage) {
     clearTimeout(this.timer);
     if (!this.document || this.hidden) {
+      this.canvas.style.transform = "";
       stage.clear(context);
       this.drawn = null;
       return;
@@ -57,7 +57,7 @@ export class StrokesLayer {
     const { scale, x, y } = stage.view;
     const moved = this.drawn && (this.drawn.scale !== scale || this.drawn.x !== x || this.drawn.y !== y);
     if (moved && this.points > MANY_POINTS && !this.live && this.drawn.strokes === this.document.strokes) {
-      this.#shift(context, stage);
+      this.#shift(stage);
       this.timer = setTimeout(() => {
         this.drawn = null;
         stage.redraw(this);
@@ -66,10 +66,10 @@ export class StrokesLayer {
     }
     this.#drawAll(context, stage);
     this.drawn = { scale, x, y, strokes: this.document.strokes };
-    this.copy = null;
   }
 
   #drawAll(context, stage) {
+    this.canvas.style.transform = "";
     stage.clear(context);
     this.#within(context);
     context.imageSmoothingEnabled = false;
@@ -130,22 +130,19 @@ export class StrokesLayer {
     return this.classes()[stroke.class]?.colour ?? "#888888";
   }
 
-  #shift(context, stage) {
-    const { canvas } = context;
-    if (!this.copy) {
-      this.copy = new OffscreenCanvas(canvas.width, canvas.height);
-      this.copy.getContext("2d").drawImage(canvas, 0, 0);
-    }
+  /** Move the canvas as it is: nothing is drawn, and nothing copied. */
+  #shift(stage) {
     const zoom = stage.view.scale / this.drawn.scale;
-    stage.clear(context);
-    const dx = (stage.view.x - this.drawn.x * zoom) * stage.ratio;
-    const dy = (stage.view.y - this.drawn.y * zoom) * stage.ratio;
-    context.setTransform(zoom, 0, 0, zoom, dx, dy);
-    context.drawImage(this.copy, 0, 0);
+    const [dx, dy] = [stage.view.x - this.drawn.x * zoom, stage.view.y - this.drawn.y * zoom];
+    this.canvas.style.transform = `translate(${dx}px, ${dy}px) scale(${zoom})`;
   }
 
   /** Begin a stroke: it is on the screen before the next frame. */
   begin(stroke) {
+    if (this.canvas.style.transform) {
+      this.drawn = null; // what is drawn next has to lie where the view is
+      this.stage.redraw(this);
+    }
     this.stage.flush();
     this.live = stroke;
     this.extend(0);
