@@ -9,9 +9,6 @@ from typing import Any
 
 import numpy as np
 import uvicorn
-from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.routing import Route
 
 from scribbleseg.annotate.app import create_app
 from scribbleseg.annotate.project import Project
@@ -74,34 +71,9 @@ class FakeLearner:
         return [SimpleNamespace(image=last, x0=70, y0=20, x1=110, y1=60, doubt=0.8)]
 
 
-def audit_routes(project: Project) -> list[Route]:
-    """An audit of two pixels in memory."""
-    answers: dict[int, int | None] = {}
-
-    async def audit(request: Request) -> JSONResponse:
-        if request.method == "POST":
-            image = project.images()[0].id
-            return JSONResponse(
-                {"items": [{"item": k, "image": image, "x": 20.5 + 50 * k, "y": 30.5, "radius": 0} for k in (0, 1)]}
-            )
-        each = {"name": "object", "precision": 0.5, "interval": [0.2, 0.8], "iou": 0.4, "iou_interval": [0.1, 0.7]}
-        told = {"answered": len(answers), "accuracy": 0.75, "interval": [0.6, 0.9], "classes": [each], "reliability": []}
-        return JSONResponse({**told, "answers": answers})
-
-    async def answer(request: Request) -> JSONResponse:
-        told = await request.json()
-        answers[told["item"]] = told["class"]
-        return JSONResponse({})
-
-    return [
-        Route("/api/audit", audit, methods=["GET", "POST"]),
-        Route("/api/audit/answers", answer, methods=["POST"]),
-    ]
-
-
 def main(folder: str, port: str) -> None:
     project = Project(Path(folder))
-    app = create_app(project, FakeLearner(project), further=audit_routes(project))
+    app = create_app(project, FakeLearner(project))
     uvicorn.run(app, host="127.0.0.1", port=int(port), log_level="warning")
 
 
