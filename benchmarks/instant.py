@@ -22,7 +22,6 @@ import numpy as np
 import torch
 
 from benchmarks.ops.page import put, table
-from scribbleseg import metrics
 from scribbleseg.annotate.features import Encoder, Features, compute
 from scribbleseg.annotate.holdout import instant_shares, score
 from scribbleseg.annotate.instant import PER_STROKE, Classifier, Samples, fit, smoothed
@@ -33,6 +32,7 @@ from scribbleseg.data.simulate import STYLES
 from scribbleseg.data.simulate.image import simulate
 from scribbleseg.data.strokes import generator_for
 from scribbleseg.data.vector import rasterise
+from scribbleseg.metrics import counts as metrics
 from scribbleseg.provenance import provenance
 from scribbleseg.records import Stroke
 

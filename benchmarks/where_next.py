@@ -24,7 +24,6 @@ from scipy import ndimage
 
 from benchmarks.instant import Session
 from benchmarks.ops.page import put, table
-from scribbleseg import metrics
 from scribbleseg.annotate.features import Encoder
 from scribbleseg.annotate.instant import PER_STROKE, Samples, fit, labels_and_doubt, smoothed
 from scribbleseg.annotate.owned import owned
@@ -34,6 +33,7 @@ from scribbleseg.data.folder import open_dataset
 from scribbleseg.data.simulate import STYLES
 from scribbleseg.data.simulate.image import simulate
 from scribbleseg.data.vector import rasterise
+from scribbleseg.metrics import counts as metrics
 from scribbleseg.provenance import provenance
 from scribbleseg.records import UNLABELLED, Stroke
 

@@ -17,7 +17,7 @@ from scribbleseg.cli import main
 from scribbleseg.data.folder import open_dataset
 from scribbleseg.errors import DataError
 from scribbleseg.evaluate import evaluate
-from scribbleseg.metrics import pixel_accuracy
+from scribbleseg.metrics.counts import pixel_accuracy
 from scribbleseg.training.run import train
 from tests.fake.datasets import make_dataset
 from tests.training.test_run import small

@@ -27,7 +27,8 @@ from scribbleseg.data.shards.files import OPEN_SHARDS
 from scribbleseg.data.shards.pack import shard_dataset
 from scribbleseg.data.simulate.run import Simulation, simulate_dataset
 from scribbleseg.errors import ConfigError, DataError, ScribblesegError, StorageError
-from scribbleseg.evaluate import evaluate, summary
+from scribbleseg.evaluate import evaluate
+from scribbleseg.scores import summary
 from tests.fake.datasets import make_dataset, write_image, write_lines
 from tests.fake.shards import STEMS, make_varied
 
