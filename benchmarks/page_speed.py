@@ -1,13 +1,7 @@
-"""Measure the drawing page: ``python -m benchmarks.page_speed [--side 8000] [--strokes 500] [--images 1]``.
-
-Prints JSON: milliseconds from a pointer event to its ink on the canvas and to the end of the frame that shows it, milliseconds
-of a frame while panning, megabytes of the page's process, seconds until the page can be used.
-"""
+"""The drawing page while somebody draws and zooms: see ``benchmarks/page.py``."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import re
 import shutil
@@ -20,7 +14,6 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from scribbleseg.data.vector import write_strokes
-from scribbleseg.provenance import provenance
 from scribbleseg.records import Stroke
 from tests.e2e.annotating import Server, saved
 
@@ -59,9 +52,9 @@ def make_folder(root: Path, side: int, strokes: int, images: int) -> Path:
     for k in range(1, images):
         Image.fromarray(coarse[:8, :8]).resize((64, 64)).save(root / "images" / f"image_{k:05d}.png")
     lines = []
-    for k in range(strokes):
+    for _ in range(strokes):
         points = np.cumsum(rng.normal(0, side / 400, (100, 2)), 0) + rng.uniform(0, side, 2)
-        lines.append(Stroke(k % 2, 20.0, points.clip(0, side), "brush", None, None))
+        lines.append(Stroke(0, 20.0, points.clip(0, side), "brush", None, None))  # one class: the stand-in predicts nothing
     write_strokes(root / "strokes" / "image_00.json", lines, (side, side))
     text = "name: speed\nnames: {0: background, 1: object}\nimages: images\nstrokes: strokes\nscribbles: scribbles\n"
     (root / "dataset.yaml").write_text(text + "splits: {train: train.txt}\n", encoding="utf-8")
@@ -123,21 +116,11 @@ def measure(server: Server) -> dict[str, Any]:
     return told
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--side", type=int, default=8000)
-    parser.add_argument("--strokes", type=int, default=500)
-    parser.add_argument("--images", type=int, default=1)
-    args = parser.parse_args()
+def speed(side: int = 8000, strokes: int = 500, images: int = 1) -> dict[str, Any]:
+    """Return what was measured on a folder of such images."""
     with tempfile.TemporaryDirectory() as folder:
-        server = Server(make_folder(Path(folder) / "speed", args.side, args.strokes, args.images))
+        server = Server(make_folder(Path(folder) / "speed", side, strokes, images))
         try:
-            print(
-                json.dumps({**vars(args), **measure(server), "load": os.getloadavg()[0], "provenance": provenance()}, indent=1)
-            )
+            return {"side": side, "strokes": strokes, "images": images, **measure(server), "load": os.getloadavg()[0]}
         finally:
             server.kill()
-
-
-if __name__ == "__main__":
-    main()
