@@ -197,7 +197,7 @@ def section(result: Mapping[str, Any]) -> list[str]:
     lines += table(["", *sets, "learn, s", "predict, s / MP"], body)
     lines += [
         "",
-        "A first overlay of 1024 × 1024, seconds of one core (processor time; the machine was busy; docs/how-to/annotate.md has the wall time on a quiet one):",
+        "A first overlay of 1024 × 1024, seconds of one core (processor time; for the clock's see docs/how-to/annotate.md):",
         "",
     ]
     lines += table(["part", "s"], [[name, f"{seconds:.2f}"] for name, seconds in result["times"].items()])

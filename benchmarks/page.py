@@ -1,4 +1,4 @@
-"""How fast the drawing page is: ``python -m benchmarks.page run [--backbone FOLDER]``, then ``python -m benchmarks.page write``."""
+"""How fast the drawing page is: ``python -m benchmarks.page run [--backbone FOLDER]``; ``… write`` writes the tables again."""
 
 from __future__ import annotations
 
@@ -30,34 +30,21 @@ def table(found: dict[str, Any]) -> str:
         name = each["backbone"] or "filters alone"
         lines.append(f"| {name} | {each['server_ready_s']:.1f} | {each['first_s']:.1f} | {each['third_stroke_s']:.1f} |")
     large, many = found["drawing"]
-    lines += [
-        "",
-        f"| | {large['side']} px a side, {large['strokes']} strokes | {many['images']:,} images in the list |",
-        "|---|---|---|",
-    ]
+    head = f"| | {large['side']} px a side, {large['strokes']} strokes | {many['images']:,} images in the list |"
+    lines += ["", head, "|---|---|---|"]
     for key, words in {
         "pointer_to_ink_ms": "pointer event to ink on the canvas, ms, median / 95 %",
         "pointer_to_frame_ms": "pointer event to the end of its frame, ms",
         "frame_while_zooming_ms": "a frame while zooming, ms",
     }.items():
-        lines.append(
-            f"| {words} | " + " | ".join(f"{d[key]['median']:.1f} / {d[key]['p95']:.1f}" for d in (large, many)) + " |"
-        )
-    for key, words in {
-        "memory_of_page_mb": "memory of the page's process, MB",
-        "usable_after_s": "page usable after, s",
-    }.items():
-        lines.append(f"| {words} | {large[key]} | {many[key]} |")
-    machine = found["provenance"]["machine"]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"{machine['processor']}, {machine['cores']} cores, no GPU, headless Chromium drawing in software; "
-            f"commit {found['provenance']['commit']}, `python -m benchmarks.page`. The browser hands events on once a frame, so an event is up to 16.7 ms "
-            "old before any code of the page runs.",
-        ]
-    )
+        cells = [f"{each[key]['median']:.1f} / {each[key]['p95']:.1f}" for each in (large, many)]
+        lines.append(f"| {words} | {cells[0]} | {cells[1]} |")
+    last = {"memory_of_page_mb": "memory of the page's process, MB", "usable_after_s": "page usable after, s"}
+    lines += [f"| {words} | {large[key]:.1f} | {many[key]:.1f} |" for key, words in last.items()]
+    machine, commit = found["provenance"]["machine"], found["provenance"]["commit"]
+    where = f"{machine['processor']}, {machine['cores']} cores, no GPU, headless Chromium drawing in software; commit {commit}"
+    note = "The browser hands events on once a frame, so an event is up to 16.7 ms old before any code of the page runs."
+    return "\n".join([*lines, "", f"{where}, `python -m benchmarks.page run`.", note])
 
 
 def main() -> None:
