@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.e2e.annotating import Server, make_folder, open_page
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
@@ -20,3 +22,26 @@ def browser() -> Iterator[object]:
         opened = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         yield opened
         opened.close()
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The drawing page's server, one for a file of tests."""
+    served = Server(make_folder(tmp_path_factory.mktemp("annotate") / "photos"))
+    yield served
+    served.kill()
+
+
+@pytest.fixture
+def server(running: Server) -> Server:
+    """Three images of a test's own on it."""
+    return running.take()
+
+
+@pytest.fixture
+def page(browser, server):
+    """The drawing page, which must not have said a word."""
+    opened = open_page(browser, server)
+    yield opened
+    assert opened.errors == []
+    opened.context.close()

@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from scribbleseg.records import UNLABELLED
-from tests.e2e.annotating import Server, assert_drawn, drag, make_folder, open_page, saved, seen, set_width
+from tests.e2e.annotating import assert_drawn, drag, open_page, saved, seen, set_width
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    served = Server(make_folder(tmp_path_factory.mktemp("annotate") / "photos"))
-    yield served
-    served.kill()
-
-
-@pytest.fixture
-def server(running: Server) -> Server:
-    return running.take()
 
 
 def draw(page, server, marks=("red", "green"), width_px=7, class_id=0):

@@ -18,26 +18,6 @@ STATIC = Path(scribbleseg.annotate.__file__).parent / "static"
 HOSTILE = "<img src=x onerror=window.hacked=1>"
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    served = Server(make_folder(tmp_path_factory.mktemp("annotate") / "photos"))
-    yield served
-    served.kill()
-
-
-@pytest.fixture
-def server(running: Server) -> Server:
-    return running.take()
-
-
-@pytest.fixture
-def page(browser, server):
-    opened = open_page(browser, server)
-    yield opened
-    assert opened.errors == []
-    opened.context.close()
-
-
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[Server]:
     """A server whose classes a test may change."""

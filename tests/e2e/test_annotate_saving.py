@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
 from tests.e2e.annotating import (
-    Server,
     assert_drawn,
     drag,
-    make_folder,
     open_in,
-    open_page,
     saved,
     seen,
     set_width,
@@ -21,26 +16,6 @@ from tests.e2e.annotating import (
 )
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    served = Server(make_folder(tmp_path_factory.mktemp("annotate") / "photos"))
-    yield served
-    served.kill()
-
-
-@pytest.fixture
-def server(running: Server) -> Server:
-    return running.take()
-
-
-@pytest.fixture
-def page(browser, server):
-    opened = open_page(browser, server)
-    yield opened
-    assert opened.errors == []
-    opened.context.close()
 
 
 def test_undo_and_redo_stroke_by_stroke(page, server):

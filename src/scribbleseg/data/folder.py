@@ -13,8 +13,8 @@ import numpy as np
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from scribbleseg.data.images import image_size, open_image, read_index, read_rgb
-from scribbleseg.data.intensity import Ranges
+from scribbleseg.data.images import Window, image_size, open_image, read_index, read_rgb
+from scribbleseg.data.intensity import Ranges, rgb_of
 from scribbleseg.data.listing import Listing, Source, slice_stem, split_slice
 from scribbleseg.data.readers import pillow, reader_of
 from scribbleseg.data.shards.files import File, Shards
@@ -182,6 +182,12 @@ class Dataset:
         path, number = self.image_source(stem)
         reading = self.spec.reading
         return read_rgb(path, otherwise if reading == PLAIN else reading, number, self.ranges)
+
+    def rgb_window(self, stem: str, window: Window) -> np.ndarray:
+        """Read a part of an image, as :meth:`rgb` reads all of it."""
+        path, number = self.image_source(stem)
+        with open_image(path, self.spec.reading) as image:
+            return rgb_of(image, self.spec.reading, window, number, self.ranges)
 
     def size(self, stem: str) -> tuple[int, int]:
         """Return (height, width) of an image from the file's header alone."""

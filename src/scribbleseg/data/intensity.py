@@ -39,7 +39,7 @@ def rgb_of(
         reading: which channels and values to take.
         window: part of the picture.
         index: of the slice, where the file is a stack.
-        ranges: gets the percentiles of stacks, so that they are computed once, not for each slice.
+        ranges: gets the percentiles of stacks, and of pictures read by window, so that they are computed once.
 
     Raises:
         DataError: undecodable, channels that are not there, or values with no natural range and no window.
@@ -57,7 +57,7 @@ def rgb_of(
         rgb = natural(array, image)
     else:
         values = image.read(window, index)
-        ranges = ranges if ranges is not None and image.num_slices > 1 else {}
+        ranges = ranges if ranges is not None and (image.num_slices > 1 or window is not None) else {}
         changed = image.path.stat().st_mtime_ns
         whole = values if window is None else None
         rgb = np.zeros((*values.shape[:2], 3), np.float32)

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset as TorchDataset, Sampler, defau
 
 from scribbleseg.config import DataConfig, RunConfig
 from scribbleseg.data.folder import Dataset
+from scribbleseg.data.large import is_large, large_view
 from scribbleseg.data.transforms import resize_longest, training_transforms
 from scribbleseg.errors import ScribblesegError
 from scribbleseg.records import UNLABELLED, Batch, Sample
@@ -60,8 +61,9 @@ class TrainingSamples(TorchDataset[Sample | ScribblesegError]):
 
     def __init__(self, dataset: Dataset, config: RunConfig) -> None:
         self.dataset, self.stems = dataset, training_stems(dataset, config.data)
-        self.labels, self.longest_px, self.seed = config.data.labels, config.data.longest_px, config.seed
-        self.transforms = training_transforms(config.data)
+        self.config, self.seed = config.data, config.seed
+        self.large: dict[str, bool] = {}
+        self.view, self.jitter = training_transforms(config.data)
 
     def __getitem__(self, n: int) -> Sample | ScribblesegError:
         """Return the item; in a worker process an error of ours is returned, for :func:`collate` to hand on."""
@@ -76,12 +78,14 @@ class TrainingSamples(TorchDataset[Sample | ScribblesegError]):
         """Read and vary the item."""
         epoch, position = divmod(n, len(self.stems))
         order = epoch_order(self.seed, epoch, len(self.stems))
-        sample = load_sample(self.dataset, self.stems[int(order[position])], self.labels)
-        sample = resize_longest(sample, self.longest_px)
-        generator = generator_for(self.seed, 2, n)
-        for transform in self.transforms:
-            sample = transform(sample, generator)
-        return sample
+        stem, generator = self.stems[int(order[position])], generator_for(self.seed, 2, n)
+        if stem not in self.large:
+            self.large[stem] = is_large(self.dataset, stem, self.config)
+        if self.large[stem]:
+            return self.jitter(large_view(self.dataset, stem, self.config, generator), generator)
+        sample = load_sample(self.dataset, stem, self.config.labels)
+        sample = resize_longest(sample, self.config.longest_px)
+        return self.jitter(self.view(sample, generator), generator)
 
 
 @lru_cache(maxsize=2)  # a batch may reach into the next epoch

@@ -115,11 +115,11 @@ def random_crop(size: int, tries: int = 10) -> Transform:
 
 def _crop(size: int, tries: int, sample: Sample, generator: Generator) -> Sample:
     sample = pad(sample, size, size)
-    top, left = _place(sample.labels, size, tries, generator)
+    top, left = place(sample.labels, size, tries, generator)
     return crop(sample, top, left, size)
 
 
-def _place(labels: Tensor, size: int, tries: int, generator: Generator) -> tuple[int, int]:
+def place(labels: Tensor, size: int, tries: int, generator: Generator) -> tuple[int, int]:
     """Return top and left of a square with labelled pixels, if there are any."""
     height, width = labels.shape
     for _ in range(tries):
@@ -169,7 +169,7 @@ def _view(scale: tuple[float, float], chance: float, size: int, tries: int, samp
     labels = whole(sample.labels)
     margin = (0, max(0, size - width), 0, max(0, size - height))
     padded = F.pad(labels, margin, value=UNLABELLED)
-    top, left = _place(padded, size, tries, generator)
+    top, left = place(padded, size, tries, generator)
     bottom, right = min(top + size, height), min(left + size, width)
     first, last = (width - right, width - left) if mirrored else (left, right)
     border = (0, size - (right - left), 0, size - (bottom - top))
