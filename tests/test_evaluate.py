@@ -6,12 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from scribbleseg.config import ModelConfig
 from scribbleseg.data.folder import open_dataset
-from scribbleseg.data.images import read_index, write_png
+from scribbleseg.data.images import Image, read_index, write_png
 from scribbleseg.errors import DataError, ScribblesegError
 from scribbleseg.evaluate import BORDER_PX, Prediction, evaluate, score
 from scribbleseg.metrics import counts
+from scribbleseg.models.folder import TrainedModel, save_model
+from scribbleseg.models.segmenter import Segmenter
 from scribbleseg.scores import read_scores, summary, write_scores
 from tests.fake.datasets import make_dataset, write_lines
 
@@ -246,3 +250,27 @@ def test_a_function_can_predict(dataset_root):
     scores = score(dataset, dataset.stems("test"), lambda stem: Prediction(np.zeros((48, 64), np.uint8)))
     assert scores.confusion[:, 1:].sum() == 0
     assert len(scores.per_image) == 1
+
+
+def test_a_large_picture_is_predicted_by_bands_with_the_same_result(tmp_path, monkeypatch):
+    root = make_dataset(tmp_path / "data", num_images=3, size=(90, 70))
+    torch.manual_seed(0)
+    settings = {
+        "backbone": {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8] * 4, "depths": [1] * 4},
+        "channels": 8,
+    }
+    segmenter = Segmenter(ModelConfig.model_validate(settings), 3).eval()
+    save_model(tmp_path / "model", TrainedModel(segmenter, open_dataset(root).names, 64))
+    whole = evaluate(tmp_path / "model", root, split="train")
+    bands = []
+    reads = Image.pixels
+    monkeypatch.setattr(
+        Image, "pixels", lambda self, window=None, index=None: bands.append(window) or reads(self, window, index)
+    )
+    for module in ("evaluate", "predict"):
+        monkeypatch.setattr(f"scribbleseg.{module}.LARGE_PIXELS", 500)
+    large = evaluate(tmp_path / "model", root, split="train")
+    assert large.confusion.tolist() == whole.confusion.tolist()
+    assert whole.reliability is not None
+    assert large.reliability is None
+    assert [w.height for w in bands if w is not None] == [64, 64] * len(large.per_image)

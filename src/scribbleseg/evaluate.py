@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 
 from scribbleseg.data.folder import Dataset, open_dataset
-from scribbleseg.data.images import read_index
+from scribbleseg.data.images import open_image, read_index
 from scribbleseg.data.shards.files import File
 from scribbleseg.errors import DataError
 from scribbleseg.metrics import counts
@@ -21,7 +22,7 @@ from scribbleseg.metrics.boundary import boundary_counts
 from scribbleseg.metrics.calibration import NUM_BINS, reliability_counts
 from scribbleseg.metrics.surfaces import Spacing, surface_distances
 from scribbleseg.models.folder import CONFIG, PREPROCESSOR, WEIGHTS, find_model, load_model
-from scribbleseg.predict import pick_device, refined_probabilities
+from scribbleseg.predict import LARGE_PIXELS, pick_device, predict_large, refined_probabilities
 from scribbleseg.reading import PLAIN
 from scribbleseg.records import UNLABELLED, DistanceSums, Scores
 
@@ -183,7 +184,14 @@ def _from_model(folder: Path, dataset: Dataset, device: str, refine: str | None)
         )
     model.segmenter.to(pick_device(device))
 
+    reading = model.reading if dataset.spec.reading == PLAIN else dataset.spec.reading
+
     def predict(stem: str) -> Prediction:
+        height, width = dataset.size(stem)
+        if height * width > LARGE_PIXELS and not model.longest_px:
+            path, number = dataset.image_source(stem)
+            with open_image(path, reading) as image:
+                return Prediction(predict_large(replace(model, reading=reading), image, number or 0, dataset.ranges, refine))
         confidence, labels = refined_probabilities(model, dataset.rgb(stem, model.reading), refine).max(0)
         return Prediction(labels.to(torch.uint8).cpu().numpy(), confidence.float().cpu().numpy())
 

@@ -203,6 +203,16 @@ def predicted_bands(
         total = F.pad(total[:, done:], (0, 0, 0, done))
 
 
+def predict_large(
+    model: TrainedModel, image: Image, number: int, ranges: Ranges | None = None, refine: str | None = None
+) -> np.ndarray:
+    """Return the most probable class of every pixel, uint8 (H, W), of a picture that is read and predicted band by band."""
+    mask = np.empty(image.shape[:2], np.uint8)
+    for top, _, rows in predicted_bands(model, image, number, ranges, refine):
+        mask[top : top + len(rows)] = rows
+    return mask
+
+
 @torch.inference_mode()
 def _band(model: TrainedModel, rgb: np.ndarray, lefts: list[int]) -> Tensor:
     """Return the weighted sum of the windows' probabilities over one row of windows, (C, h, W)."""
