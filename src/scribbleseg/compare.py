@@ -11,7 +11,7 @@ from scipy.stats import wilcoxon
 
 from scribbleseg.errors import DataError
 from scribbleseg.metrics.bootstrap import interval
-from scribbleseg.scores import shown
+from scribbleseg.scores import shown, volume_mean
 
 #: Pooled scores with their names in words, and the key of the same score an image, where there is one.
 FIGURES = {
@@ -43,6 +43,13 @@ class Difference:
     interval: tuple[float, float] | None
     p: float | None
     cases: int
+
+    def texts(self) -> tuple[str, str, str, str]:
+        """Return difference, interval, p and number of pairs as they are printed; a dash for what is not defined."""
+        gained = "–" if self.difference is None else f"{self.difference:+.3f}"
+        between = "–" if self.interval is None else f"{self.interval[0]:+.3f} … {self.interval[1]:+.3f}"
+        p = "–" if self.p is None else "< 0.001" if self.p < 0.001 else f"{self.p:.3f}"
+        return gained, between, p, str(self.cases or "–")
 
 
 def compare(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Difference]:
@@ -78,14 +85,8 @@ def _difference(one: Mapping[str, Any], other: Mapping[str, Any], key: str, name
 
 def _of_volumes(one: Mapping[str, Any], other: Mapping[str, Any]) -> Difference:
     a, b = one["volume_dice"]["foreground"], other["volume_dice"]["foreground"]
-    p, cases = _test(*({row["volume"]: _mean(row) for row in tree["per_volume"]} for tree in (one, other)))
+    p, cases = _test(*({row["volume"]: volume_mean(row) for row in tree["per_volume"]} for tree in (one, other)))
     return Difference("Dice a volume", a, b, b - a if a is not None and b is not None else None, None, p, cases)
-
-
-def _mean(volume: Mapping[str, Any]) -> float | None:
-    """Return the mean Dice of the classes but the first that a volume has."""
-    known = [value for value in list(volume.values())[2:] if value is not None]
-    return sum(known) / len(known) if known else None
 
 
 def _test(one: Mapping[str, float | None], other: Mapping[str, float | None]) -> tuple[float | None, int]:
@@ -101,9 +102,7 @@ def comparison_table(found: list[Difference], names: tuple[str, str]) -> str:
     width = max(14, *(len(name) + 2 for name in names))
     lines = [f"{'':<16}{names[0]:>{width}}{names[1]:>{width}}{'difference':>12}{'95 %':>18}{'p':>10}{'pairs':>7}"]
     for d in found:
-        between = "–" if d.interval is None else f"{d.interval[0]:+.3f} … {d.interval[1]:+.3f}"
-        p = "–" if d.p is None else "< 0.001" if d.p < 0.001 else f"{d.p:.3f}"
-        gained = "–" if d.difference is None else f"{d.difference:+.3f}"
+        gained, between, p, cases = d.texts()
         scores = f"{shown(d.one):>{width}}{shown(d.other):>{width}}"
-        lines.append(f"{d.name:<16}{scores}{gained:>12}{between:>18}{p:>10}{d.cases or '–':>7}")
+        lines.append(f"{d.name:<16}{scores}{gained:>12}{between:>18}{p:>10}{cases:>7}")
     return "\n".join(lines)

@@ -184,7 +184,7 @@ def _from_model(folder: Path, dataset: Dataset, device: str, refine: str | None)
         )
     model.segmenter.to(pick_device(device))
 
-    reading = model.reading if dataset.spec.reading == PLAIN else dataset.spec.reading
+    reading = dataset.reading(model.reading)
 
     def predict(stem: str) -> Prediction:
         height, width = dataset.size(stem)

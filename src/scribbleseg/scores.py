@@ -85,6 +85,12 @@ def summary(scores: Scores) -> dict[str, Any]:
     return cleaned
 
 
+def volume_mean(volume: Mapping[str, Any]) -> float | None:
+    """Return the mean Dice of a volume's classes but the first; an absent class has none."""
+    present = [value for value in list(volume.values())[2:] if value is not None]
+    return sum(present) / len(present) if present else None
+
+
 def _calibration(sums: np.ndarray) -> dict[str, Any]:
     """Return the expected calibration error, and its bins."""
     pixels, confidence, right = sums

@@ -6,32 +6,8 @@ import logging
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import numpy as np
-
-
-class Predicted(Protocol):
-    """An overlay: see ``annotate/learner.py``."""
-
-    labels: np.ndarray
-    doubt: np.ndarray
-    kind: str
-    number: int
-    version: int
-    trained_on: int
-    seen: bool
-    title: str
-    scores: dict[str, Any]
-
-
-class Frame(Protocol):
-    """A place in which a stroke would help."""
-
-    image: int
-    x0: int
-    y0: int
-    x1: int
-    y1: int
-    doubt: float
+from scribbleseg.annotate.places import Place
+from scribbleseg.annotate.prediction import NO_TRAINING, Prediction
 
 
 class Learning(Protocol):
@@ -46,8 +22,8 @@ class Learning(Protocol):
     def look_at(self, image: int) -> None:
         """The page shows this image."""
 
-    def prediction(self, image: int, kind: str | None = None) -> Any:
-        """Return a :class:`Predicted`, or None."""
+    def prediction(self, image: int, kind: str | None = None) -> Prediction | None:
+        """Return the overlay of an image, if there is one yet."""
 
     def doubts(self) -> dict[int, float]:
         """Return the doubt of each image that has one."""
@@ -60,8 +36,8 @@ class Learning(Protocol):
     def train(self, action: str, max_steps: int | None = None) -> None:
         """Start, stop or resume the background training."""
 
-    def places(self, limit: int) -> Sequence[Any]:
-        """Return :class:`Frame` records."""
+    def places(self, limit: int) -> Sequence[Place]:
+        """Return frames in which a stroke would help, the best first."""
         ...
 
     def close(self) -> None:
@@ -84,6 +60,6 @@ def tell(learner: Learning | None, what: str, *values: Any) -> None:
 #: The answer of /api/status where nobody learns.
 NOTHING: dict[str, Any] = {
     "instant": {"state": "off", "seconds": None},
-    "training": {"state": "none", "step": 0, "max_steps": 0, "seconds_left": None, "losses": {}, "message": ""},
+    "training": NO_TRAINING,
     "shown": {"kind": None, "number": None, "why": "nothing learns from the strokes here"},
 }

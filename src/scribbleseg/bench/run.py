@@ -23,7 +23,7 @@ from scribbleseg.errors import ConfigError, ScribblesegError, nearest
 from scribbleseg.evaluate import evaluate
 from scribbleseg.losses.objective import complete
 from scribbleseg.provenance import provenance
-from scribbleseg.scores import summary
+from scribbleseg.scores import summary, volume_mean
 from scribbleseg.training.run import train
 from scribbleseg.trees import differing_keys
 
@@ -68,15 +68,11 @@ def run_cell(cell: Cell, runs: Path, *, threads: int = 0) -> dict[str, Any]:
         found = summary(evaluate(model, config.data.root, split=split))
         per_image = found.pop("per_image")
         del found["replicates"]
-        found["per_case"] = [mean(v) for v in found["per_volume"]] if "per_volume" in found else [i["miou"] for i in per_image]
+        found["per_case"] = (
+            [volume_mean(v) for v in found["per_volume"]] if "per_volume" in found else [i["miou"] for i in per_image]
+        )
         result[split] = found
     return result
-
-
-def mean(volume: Mapping[str, Any]) -> float | None:
-    """Return the mean Dice of a volume's foreground classes; an absent class has none."""
-    present = [value for value in list(volume.values())[2:] if value is not None]
-    return sum(present) / len(present) if present else None
 
 
 def _peak_memory() -> dict[str, float]:

@@ -180,8 +180,11 @@ class Dataset:
             otherwise: how it is read if ``dataset.yaml`` says nothing about it: as the model's training data were.
         """
         path, number = self.image_source(stem)
-        reading = self.spec.reading
-        return read_rgb(path, otherwise if reading == PLAIN else reading, number, self.ranges)
+        return read_rgb(path, self.reading(otherwise), number, self.ranges)
+
+    def reading(self, otherwise: Reading) -> Reading:
+        """Return how images are read: as ``dataset.yaml`` says or, if it says nothing, ``otherwise``."""
+        return otherwise if self.spec.reading == PLAIN else self.spec.reading
 
     def rgb_window(self, stem: str, window: Window) -> np.ndarray:
         """Read a part of an image, as :meth:`rgb` reads all of it."""

@@ -7,11 +7,11 @@ import math
 import numpy as np
 import torch
 from torch import Generator
-from torch.nn import functional as F
 
 from scribbleseg.config import DataConfig
 from scribbleseg.data.folder import Dataset
 from scribbleseg.data.readers.image import Window
+from scribbleseg.data.sample import drawn_classes, make_sample
 from scribbleseg.data.transforms import crop, pad, place, random_flip, resize, uniform
 from scribbleseg.records import UNLABELLED, Sample
 
@@ -39,18 +39,15 @@ def large_view(dataset: Dataset, stem: str, config: DataConfig, generator: Gener
     size, (low, high) = config.crop_px, config.scale
     factor = low * (high / low) ** uniform(generator, 0.0, 1.0)
     height, width = dataset.size(stem)
-    labels = torch.from_numpy(dataset.labels(stem, config.labels, (height, width)))
-    drawn = np.bincount(labels.numpy().ravel(), minlength=UNLABELLED + 1)[:UNLABELLED] > 0
+    labels = dataset.labels(stem, config.labels, (height, width))
     side = math.ceil(size / factor)
     below, right = max(0, side - height), max(0, side - width)
-    padded = F.pad(labels, (0, right, 0, below), value=UNLABELLED) if below or right else labels
-    top, left = place(padded, side, 10, generator)
+    padded = np.pad(labels, ((0, below), (0, right)), constant_values=UNLABELLED) if below or right else labels
+    top, left = place(torch.from_numpy(padded), side, 10, generator)
     margin = 2 * math.ceil(1 / factor)
     first, start = max(0, top - margin), max(0, left - margin)
     window = Window(first, start, min(height, top + side + margin) - first, min(width, left + side + margin) - start)
-    image = torch.from_numpy(np.ascontiguousarray(dataset.rgb_window(stem, window).transpose(2, 0, 1)))
-    known = labels[window.place].long()
-    part = Sample(stem, image, image, known, torch.from_numpy(drawn), torch.ones(known.shape, dtype=torch.bool))
+    part = make_sample(stem, dataset.rgb_window(stem, window), labels[window.place], drawn_classes(labels))
     zoomed = pad(resize(part, factor), round((top - first) * factor) + size, round((left - start) * factor) + size)
     square = crop(zoomed, round((top - first) * factor), round((left - start) * factor), size)
     return random_flip(config.flip)(square, generator)

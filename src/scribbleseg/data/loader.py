@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset as TorchDataset, Sampler, defau
 from scribbleseg.config import DataConfig, RunConfig
 from scribbleseg.data.folder import Dataset
 from scribbleseg.data.large import is_large, large_view
+from scribbleseg.data.sample import drawn_classes, make_sample
 from scribbleseg.data.transforms import resize_longest, training_transforms
 from scribbleseg.errors import ScribblesegError
 from scribbleseg.records import UNLABELLED, Batch, Sample
@@ -22,16 +23,7 @@ def load_sample(dataset: Dataset, stem: str, labels: str | None) -> Sample:
     picture = dataset.rgb(stem)
     size = (picture.shape[0], picture.shape[1])
     known = np.full(size, UNLABELLED, np.uint8) if labels is None else dataset.labels(stem, labels, size)
-    image = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))
-    drawn = np.bincount(known.ravel(), minlength=UNLABELLED + 1)[:UNLABELLED] > 0
-    return Sample(
-        stem=stem,
-        image=image,
-        rgb=image,
-        labels=torch.from_numpy(known.astype(np.int64)),
-        drawn=torch.from_numpy(drawn),
-        valid=torch.ones(size, dtype=torch.bool),
-    )
+    return make_sample(stem, picture, known, drawn_classes(known))
 
 
 def collate(items: Sequence[Sample | ScribblesegError]) -> Batch | ScribblesegError:
