@@ -29,6 +29,7 @@ FLOORS: tuple[set[str], ...] = (
         "evaluate",
         "scores",
         "compare",
+        "explain",
         "export",
         "report",
         "audit",

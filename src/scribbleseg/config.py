@@ -193,6 +193,8 @@ class TrainingConfig(_Section):
         branch_dropout: chance of dropping a channel of the maps that a second branch gets (loss ``dynamic_mixing``).
         val_every: steps between validations.
         val_images: at most so many validation images, evenly chosen; 0 for all.
+        snapshots: how many averaged networks are kept on the way, evenly spaced from before the first step, as model folders
+            ``snapshots/STEP``; the report then shows how the deep features came about.
         precision: ``auto`` takes bf16 autocast where the device has it.
         threads: CPU threads; 0 leaves torch's choice.
         progress_bar: show one.
@@ -213,6 +215,7 @@ class TrainingConfig(_Section):
     branch_dropout: Fraction = 0.5
     val_every: Count = 200
     val_images: Annotated[int, Field(ge=0)] = 0
+    snapshots: Annotated[int, Field(ge=0)] = 0
     precision: Annotated[Literal["auto", "32", "bf16"], BeforeValidator(lambda v: str(v) if isinstance(v, int) else v)] = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
     progress_bar: bool = True

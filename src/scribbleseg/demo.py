@@ -35,7 +35,7 @@ SETTINGS: dict[str, Any] = {
         "channels": 32,
         "dropout": 0.0,
     },
-    "training": {"max_steps": 600, "batch_size": 8, "lr": 2e-3, "val_every": 200},
+    "training": {"max_steps": 600, "batch_size": 8, "lr": 2e-3, "val_every": 200, "snapshots": 3},
 }
 
 

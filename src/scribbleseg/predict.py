@@ -47,7 +47,7 @@ def probabilities(model: TrainedModel, rgb: np.ndarray) -> Tensor:
     An image larger than the window is covered by overlapping windows whose probabilities are averaged with a smooth
     weight that falls towards the window's border.
     """
-    rgb = _as_rgb(rgb)
+    rgb = as_rgb(rgb)
     network = model.segmenter
     device = network.mean.device
     full = torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))[None].to(device)
@@ -68,7 +68,7 @@ def probabilities(model: TrainedModel, rgb: np.ndarray) -> Tensor:
     return probs[0]
 
 
-def _as_rgb(rgb: np.ndarray) -> np.ndarray:
+def as_rgb(rgb: np.ndarray) -> np.ndarray:
     """Return float32 (H, W, 3) in [0, 1]; 8-bit pictures are scaled."""
     if rgb.dtype == np.uint8:
         rgb = rgb / np.float32(255)
@@ -122,7 +122,7 @@ def predict_mask(model: TrainedModel, rgb: np.ndarray, refine: str | None = None
 def refined_probabilities(model: TrainedModel, rgb: np.ndarray, refine: str | None) -> Tensor:
     """Return :func:`probabilities`, refined by the method of that name, if any."""
     probs = probabilities(model, rgb)
-    return probs if refine is None else refined(refine, probs, _as_rgb(rgb))
+    return probs if refine is None else refined(refine, probs, as_rgb(rgb))
 
 
 def predict_folder(

@@ -17,6 +17,7 @@ from scribbleseg.data.images import write_png
 from scribbleseg.errors import ConfigError, DataError, StorageError, TrainingError
 from scribbleseg.evaluate import evaluate
 from scribbleseg.models.backbone import build_backbone
+from scribbleseg.models.folder import load_model
 from scribbleseg.scores import summary
 from scribbleseg.training.module import SegmentationModule
 from scribbleseg.training.run import train
@@ -115,6 +116,37 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
     train(config, tmp_path / "cut", resume=True)
     assert (tmp_path / "cut" / "metrics.csv").read_text() == (tmp_path / "whole" / "metrics.csv").read_text()
     assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
+
+
+def test_snapshots_are_the_averaged_networks_of_their_steps_also_after_an_interruption(
+    dataset_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small(dataset_root, training={"snapshots": 4})
+    train(config, tmp_path / "whole")
+    steps = config.training.max_steps
+    expected = [f"{round(k * steps / 4):06d}" for k in range(4)]
+    assert sorted(p.name for p in (tmp_path / "whole" / "snapshots").iterdir()) == expected
+    torch.manual_seed(config.seed)
+    untaught = SegmentationModule(config, ("a", "b", "c")).trained_model().segmenter.state_dict()
+    first = load_model(tmp_path / "whole" / "snapshots" / "000000").segmenter.state_dict()
+    assert all(torch.equal(first[key], untaught[key]) for key in first)
+    step = SegmentationModule.training_step
+
+    def die(self: SegmentationModule, batch: Any, batch_idx: int) -> Any:
+        if self.global_step == steps - 1:
+            raise RuntimeError("the lights went out")
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(SegmentationModule, "training_step", die)
+    with pytest.raises(RuntimeError, match="lights"):
+        train(config, tmp_path / "cut")
+    monkeypatch.undo()
+    train(config, tmp_path / "cut", resume=True)
+    for name in expected:
+        whole, cut = ((tmp_path / run / "snapshots" / name / "model.safetensors").read_bytes() for run in ("whole", "cut"))
+        assert whole == cut
+    assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
+    assert len({(tmp_path / "whole" / "snapshots" / name / "model.safetensors").read_bytes() for name in expected}) == 4
 
 
 def test_a_run_killed_during_a_validation_does_that_validation_again(

@@ -19,6 +19,9 @@ from scribbleseg.reading import PLAIN, Reading
 
 WEIGHTS, CONFIG, PREPROCESSOR = "model.safetensors", "config.json", "preprocessor_config.json"
 
+#: In a run folder: the averaged networks of some steps, a model folder a step.
+SNAPSHOTS = "snapshots"
+
 
 @dataclass(frozen=True)
 class TrainedModel:

@@ -22,6 +22,7 @@ from scribbleseg.palette import hex_colours
 from scribbleseg.predict import pick_device, predict_mask
 from scribbleseg.provenance import provenance
 from scribbleseg.report import tables
+from scribbleseg.report.alike import alike_section
 from scribbleseg.report.curves import curve_panels, read_history, reliability_panel
 from scribbleseg.report.pictures import case_tiles
 from scribbleseg.report.plain import as_csv, as_json, as_markdown
@@ -33,17 +34,6 @@ NUM_CASES = 6
 
 #: Forms beside HTML, by the suffix of the file.
 PLAIN: dict[str, Callable[[Mapping[str, Any]], str]] = {".md": as_markdown, ".csv": as_csv, ".json": as_json}
-
-#: Moves the overlays' opacity; the page is whole without it.
-_SCRIPT = """
-const bar = document.getElementById("opacity");
-const shown = document.getElementById("opacity-shown");
-bar.closest(".control").hidden = false;
-bar.addEventListener("input", () => {
-  document.documentElement.style.setProperty("--overlay", bar.value / 100);
-  shown.textContent = bar.value + " %";
-});
-"""
 
 
 def report(
@@ -110,21 +100,24 @@ def _numbers(loaded: Sequence[Run], dataset: Dataset, split: str) -> dict[str, A
 
 def _html(page: Mapping[str, Any], dataset: Dataset, num_cases: int, device: str) -> str:
     loaded = page["runs"]
+    loader = jinja2.PackageLoader("scribbleseg", "templates")
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["number"] = tables.number
+    script, _, _ = loader.get_source(environment, "report.js")
     groups = pick_cases(loaded[-1].scores["per_image"], num_cases)
+    firsts = {f"photo-{n}-1": group[0] for n, group in enumerate(groups.values(), start=1) if group}
     cases = iter(_cases(loaded, dataset, [stem for group in groups.values() for stem in group], device))
     whole = {
         **page,
         "curves": curve_panels([(run.title, read_history(run.folder / "metrics.csv")) for run in loaded]),
         "calibration": reliability_panel([(run.title, run.scores.get("calibration")) for run in loaded]),
         "case_groups": [(heading, [next(cases) for _ in group]) for heading, group in groups.items()],
-        "script": Markup(_SCRIPT),
-        "script_hash": base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode(),
+        "alike": alike_section(loaded[-1], dataset, firsts, device),
+        "script": Markup(script),
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     }
-    loader = jinja2.PackageLoader("scribbleseg", "templates")
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["number"] = tables.number
     return environment.get_template("report.html.j2").render(whole)
 
 

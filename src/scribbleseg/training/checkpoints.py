@@ -1,7 +1,8 @@
-"""Checkpoints that appear whole or not at all."""
+"""Checkpoints that appear whole or not at all, and networks kept on the way."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,3 +38,26 @@ def checkpoint_callbacks(folder: Path, every: int, validates: bool) -> list[pl.C
         return [ModelCheckpoint(filename="last", every_n_train_steps=every, **keep)]
     best = ModelCheckpoint(filename="best", monitor="val/miou", mode="max", **keep)
     return [best, ModelCheckpoint(filename="last", every_n_epochs=1, save_on_train_epoch_end=False, **keep)]
+
+
+class Snapshots(pl.Callback):
+    """Calls ``keep(step)`` before the first step and evenly spaced after it, ``number`` times in all.
+
+    A resumed run keeps those that come after its checkpoint once more: they are the same.
+    """
+
+    def __init__(self, keep: Callable[[int], None], number: int, max_steps: int) -> None:
+        self.keep = keep
+        self.steps = {round(k * max_steps / number) for k in range(number)}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the network that nothing has taught yet."""
+        if trainer.global_step == 0 and 0 in self.steps:
+            self.keep(0)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Keep the network after a step that is one of them."""
+        if trainer.global_step in self.steps:
+            self.keep(trainer.global_step)

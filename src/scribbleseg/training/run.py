@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,10 @@ from scribbleseg.data.random_walker import require_walker, with_random_walker
 from scribbleseg.data.strokes import with_strokes
 from scribbleseg.errors import ConfigError, StorageError
 from scribbleseg.losses.objective import complete
-from scribbleseg.models.folder import save_model
+from scribbleseg.models.folder import SNAPSHOTS, save_model
 from scribbleseg.provenance import provenance
 from scribbleseg.training.checkpoint_file import read_checkpoint
-from scribbleseg.training.checkpoints import AtomicCheckpointIO, checkpoint_callbacks
+from scribbleseg.training.checkpoints import AtomicCheckpointIO, Snapshots, checkpoint_callbacks
 from scribbleseg.training.history import history_logger
 from scribbleseg.training.module import SegmentationModule
 from scribbleseg.training.progress import ProgressBar
@@ -58,7 +58,8 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = False) -> Path:
         config: of the run; ``data.root`` must be set.
         out: run folder. It gets ``config.yaml``, ``run.json`` (seed, versions, commit), ``metrics.csv``, ``checkpoints/``
             (``last`` and ``best``) and ``model/``, the averaged weights at the last step, which no mask has touched. Where
-            the validation split has masks, ``best/`` is the same at the step of the best validation mIoU. With ``labels:
+            the validation split has masks, ``best/`` is the same at the step of the best validation mIoU, and
+            ``snapshots/STEP/`` those of ``training.snapshots``. With ``labels:
             random_walker`` its labels are in ``random_walker/``; a resumed run keeps those it began with.
         resume: go on from ``checkpoints/last.ckpt``; the result is that of an undisturbed run, bit for bit.
 
@@ -83,6 +84,10 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = False) -> Path:
     torch.manual_seed(config.seed)
     module = SegmentationModule(config, dataset.names)
     _claim(out, last, config, resume)
+
+    def keep(folder: Path) -> None:
+        save_model(folder, replace(module.trained_model(), reading=dataset.spec.reading))
+
     if walks:
         every = 0.1 if sys.stderr.isatty() else 60
         shown = Tqdm(stems, desc="random walker", mininterval=every, disable=not config.training.progress_bar)
@@ -91,7 +96,7 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = False) -> Path:
     try:
         with _quiet_lightning():
             logger = history_logger(out, last if resume else None)
-            trainer = _trainer(config, out, [logger, *_extra_loggers(out)], validation is not None)
+            trainer = _trainer(config, out, [logger, *_extra_loggers(out)], validation is not None, keep)
             loader = training_loader(dataset, config, lambda: trainer.global_step)
             trainer.fit(module, loader, validation, ckpt_path=str(last) if resume else None, weights_only=True)
     except SystemExit:  # Lightning leaves the process when it is interrupted
@@ -104,11 +109,11 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = False) -> Path:
         if "PytorchStreamWriter" in str(error) or "No space left" in str(error):
             raise StorageError(last, "a disk with room", str(error).splitlines()[0], "free some space, then --resume") from None
         raise
-    save_model(out / "model", replace(module.trained_model(), reading=dataset.spec.reading))
+    keep(out / "model")
     best = out / "checkpoints" / "best.ckpt"
     if best.is_file():
         module.load_state_dict(read_checkpoint(best)["state_dict"])
-        save_model(out / "best", replace(module.trained_model(), reading=dataset.spec.reading))
+        keep(out / "best")
     return out / "model"
 
 
@@ -155,10 +160,13 @@ def _as_is(item: Any) -> Any:
     return item
 
 
-def _trainer(config: RunConfig, out: Path, loggers: list[Logger], validates: bool) -> pl.Trainer:
+def _trainer(config: RunConfig, out: Path, loggers: list[Logger], validates: bool, keep: Callable[[Path], None]) -> pl.Trainer:
     training = config.training
     every = min(training.val_every, training.max_steps)
     callbacks = checkpoint_callbacks(out / "checkpoints", every, validates)
+    if training.snapshots:
+        place = out / SNAPSHOTS
+        callbacks.append(Snapshots(lambda step: keep(place / f"{step:06d}"), training.snapshots, training.max_steps))
     if training.progress_bar:
         callbacks.append(ProgressBar(refresh_rate=5 if sys.stderr.isatty() else max(1, training.max_steps // 10)))
     return pl.Trainer(
