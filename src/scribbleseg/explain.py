@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -119,3 +120,18 @@ def stages(run: Path, max_steps: int) -> list[tuple[int, Path]]:
     """Return the run's networks in the order of their steps: its snapshots, if it kept any, and the last one."""
     kept = sorted((run / SNAPSHOTS).glob("[0-9]*")) if (run / SNAPSHOTS).is_dir() else []
     return [*((int(folder.name), folder) for folder in kept if folder.name.isdigit()), (max_steps, run / "model")]
+
+
+def at_grid(labels: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """Return the label at the middle of each cell."""
+    y, x = (((np.arange(n) + 0.5) * side / n).astype(int) for n, side in ((rows, labels.shape[0]), (columns, labels.shape[1])))
+    return labels[np.ix_(y, x)]
+
+
+def inmost(labels: np.ndarray) -> tuple[int, int]:
+    """Return the cell farthest from any border within the largest class but 0 (of that one, if there is no other)."""
+    counts = np.bincount(labels.ravel(), minlength=256)[:255]
+    shown = int(counts[1:].argmax()) + 1 if counts[1:].any() else 0
+    depth = ndimage.distance_transform_edt(np.pad(labels == shown, 1))[1:-1, 1:-1]
+    row, column = np.unravel_index(int(depth.argmax()), depth.shape)
+    return int(row), int(column)

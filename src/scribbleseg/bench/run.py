@@ -28,7 +28,7 @@ from scribbleseg.training.run import train
 from scribbleseg.trees import differing_keys
 
 #: Settings that do not change what is measured, but for the last bits.
-INDIFFERENT = ("training.threads", "training.progress_bar", "data.num_workers")
+INDIFFERENT = ("training.threads", "training.progress_bar", "training.snapshots", "data.num_workers")
 
 Choices = dict[tuple[str, str, str], Mapping[str, Any]]
 

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from scipy import ndimage
 
 from scribbleseg.data.folder import Dataset
-from scribbleseg.explain import Look, affinity, kernels, look, same_class, stages
+from scribbleseg.explain import Look, affinity, at_grid, inmost, kernels, look, same_class, stages
 from scribbleseg.losses.dynamic_feature import Kernel
 from scribbleseg.models.folder import load_model
 from scribbleseg.predict import pick_device
@@ -64,8 +63,8 @@ def alike_section(run: Run, dataset: Dataset, stems: Mapping[str, str], device: 
 def _picture(dataset: Dataset, stem: str, found: dict[str, Kernel], seen: Sequence[tuple[int, Look]]) -> dict[str, Any]:
     photo = dataset.rgb(stem)
     rows, columns = seen[-1][1].rgb.shape[-2:]
-    labels = _at_grid(dataset.labels(stem, "masks", photo.shape[:2]), rows, columns)
-    row, column = _inmost(labels)
+    labels = at_grid(dataset.labels(stem, "masks", photo.shape[:2]), rows, columns)
+    row, column = inmost(labels)
     views = [("by colour", found["shallow"], seen[-1][1])]
     views += [(f"by features too, step {step:,}", found["deep"], view) for step, view in seen]
     maps = []
@@ -108,18 +107,3 @@ def map_uri(alike: np.ndarray) -> str:
 
 def _text(values: np.ndarray) -> str:
     return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode("ascii")
-
-
-def _at_grid(labels: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """Return the label at the middle of each cell."""
-    y, x = (((np.arange(n) + 0.5) * side / n).astype(int) for n, side in ((rows, labels.shape[0]), (columns, labels.shape[1])))
-    return labels[np.ix_(y, x)]
-
-
-def _inmost(labels: np.ndarray) -> tuple[int, int]:
-    """Return the cell farthest from any border within the largest class but 0 (of that one, if there is no other)."""
-    counts = np.bincount(labels.ravel(), minlength=256)[:255]
-    shown = int(counts[1:].argmax()) + 1 if counts[1:].any() else 0
-    depth = ndimage.distance_transform_edt(np.pad(labels == shown, 1))[1:-1, 1:-1]
-    row, column = np.unravel_index(int(depth.argmax()), depth.shape)
-    return int(row), int(column)
