@@ -37,7 +37,8 @@ class TestRegistry:
 
     @pytest.mark.parametrize("name", LOSSES)
     def test_every_loss_asks_for_what_a_batch_can_give(self, name):
-        given = {f.name for f in dataclasses.fields(Batch)} | {f.name for f in dataclasses.fields(Output)} | {"progress"}
+        given = {f.name for f in dataclasses.fields(Batch)} | {f.name for f in dataclasses.fields(Output)}
+        given |= {"progress", "ranks"}
         assert issubclass(LOSSES[name], Loss)
         assert LOSSES[name].needs
         assert LOSSES[name].needs <= given - {"logits", "stems", "image"}

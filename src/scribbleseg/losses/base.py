@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scribbleseg.losses.ranks import ALONE, Ranks
 from scribbleseg.records import UNLABELLED, Terms
 
 
@@ -40,6 +41,7 @@ class Loss(nn.Module):
         teacher_logits: Float[Tensor, "B C h w"] | None = None,
         teacher_features: Float[Tensor, "B D h w"] | None = None,
         first_features: Float[Tensor, "B D h w"] | None = None,
+        ranks: Ranks = ALONE,
     ) -> Float[Tensor, ""]:
         """Return the mean loss.
 
@@ -55,6 +57,8 @@ class Loss(nn.Module):
             teacher_logits: class scores of a teacher.
             teacher_features: deep features of a teacher.
             first_features: deep features of the network as it began.
+            ranks: the processes that share the batch, if it is not this one alone. The mean is this rank's own, but for
+                losses that pool the batch.
         """
         given = {
             "labels": labels,
@@ -67,6 +71,7 @@ class Loss(nn.Module):
             "teacher_logits": teacher_logits,
             "teacher_features": teacher_features,
             "first_features": first_features,
+            "ranks": ranks,
         }
         missing = [name for name in self.needs if given[name] is None]
         if missing:

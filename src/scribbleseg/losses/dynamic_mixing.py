@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from scribbleseg.config import Fraction
 from scribbleseg.losses.base import Loss, at_grid, at_least_float32
+from scribbleseg.losses.ranks import ALONE, Ranks
 from scribbleseg.records import Terms
 
 
@@ -30,7 +31,7 @@ class DynamicMixingLoss(Loss):
         soft: learn from m itself, by cross-entropy, and not from its likeliest class, by Dice.
         beta: a fixed share of the first branch; None draws it.
 
-    Draws from torch's default generator, which the training step seeds.
+    Draws from the generator of ``ranks``: the same share on each.
 
     Cost: linear in B·C·h·w; asking for it adds a decoder to the training step.
 
@@ -40,7 +41,7 @@ class DynamicMixingLoss(Loss):
     to a cross-entropy that takes scores, so its weight of 8 is not one for this form.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"branch_logits", "valid"})
+    needs: ClassVar[frozenset[str]] = frozenset({"branch_logits", "valid", "ranks"})
 
     def __init__(self, *, soft: bool = False, beta: Fraction | None = None) -> None:
         super().__init__()
@@ -52,13 +53,14 @@ class DynamicMixingLoss(Loss):
         *,
         branch_logits: Float[Tensor, "B C h w"],
         valid: Bool[Tensor, "B H W"],
+        ranks: Ranks = ALONE,
     ) -> Terms:
         """Return the sum and the count; arguments as in :meth:`Loss.forward`."""
         log_p, log_q = (at_least_float32(x).log_softmax(1) for x in (logits, branch_logits))
         p, q = log_p.exp(), log_q.exp()
         _, _, inside = at_grid(logits, valid=valid)
         assert inside is not None
-        beta = float(torch.rand(())) if self.beta is None else self.beta
+        beta = float(torch.rand((), generator=ranks.generator)) if self.beta is None else self.beta
         mixed = (beta * p + (1 - beta) * q).detach()
         if self.soft:
             total = -0.5 * ((mixed * (log_p + log_q)).sum(1) * inside).sum()

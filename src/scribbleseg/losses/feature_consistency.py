@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from scribbleseg.config import Fraction
 from scribbleseg.losses.base import Loss, at_grid, at_least_float32
+from scribbleseg.losses.ranks import ALONE, Ranks
 from scribbleseg.records import UNLABELLED, Terms
 
 
@@ -50,7 +51,8 @@ class FeatureConsistencyLoss(Loss):
         across_images: pair pixels of different images too. The kernel never looks across images, but most photographs
             hold one object and its ground: pairs within them never say that a cat is not a dog.
 
-    Draws from torch's default generator, which the training step seeds.
+    Draws from the generator of ``ranks``. Pairs across images reach over all ranks: the value is that of one process
+    which has the whole batch.
 
     Cost: (B·num_pixels)² pairs of D numbers, or B·num_pixels² within images.
 
@@ -58,7 +60,7 @@ class FeatureConsistencyLoss(Loss):
     Zhang et al., *Affinity Attention Graph Neural Network* (A2GNN, TPAMI 2021), and WeCLIP (CVPR 2024).
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"labels", "features", "valid", "progress"})
+    needs: ClassVar[frozenset[str]] = frozenset({"labels", "features", "valid", "progress", "ranks"})
 
     def __init__(
         self,
@@ -83,6 +85,7 @@ class FeatureConsistencyLoss(Loss):
         features: Float[Tensor, "B D h w"],
         valid: Bool[Tensor, "B H W"],
         progress: float,
+        ranks: Ranks = ALONE,
     ) -> Terms:
         """Return the sum and the count; arguments as in :meth:`Loss.forward`."""
         features = at_least_float32(features)
@@ -97,16 +100,26 @@ class FeatureConsistencyLoss(Loss):
         known = known.flatten(1).long()
         rows = (known != UNLABELLED).sum(1) >= 2
         count = features.new_tensor(float(num_images))
-        if not bool(rows.any()):
+        chosen, classes = self._drawn(features, known, rows, num_classes, ranks)
+        if self.across_images:
+            number = len(classes)
+            chosen, classes = ranks.cat(chosen), ranks.cat(classes)
+            if not len(classes):
+                return Terms(features.sum() * 0.0, count)
+            value = pair_logistic(chosen.flatten(0, 1)[None], classes.flatten()[None], self.scale, self.margin)
+            return Terms(value.sum() * number + features.sum() * 0.0, count)
+        if not len(classes):
             return Terms(features.sum() * 0.0, count)
+        return Terms(pair_logistic(chosen, classes, self.scale, self.margin).sum(), count)
+
+    def _drawn(
+        self, features: Tensor, known: Tensor, rows: Tensor, num_classes: int, ranks: Ranks
+    ) -> tuple[Float[Tensor, "N K D"], Int[Tensor, "N K"]]:
+        """Return features and classes of ``num_pixels`` known pixels of each of the images ``rows``, classes drawn alike."""
+        uniform = ranks.uniform(len(rows), self.num_pixels).to(features.device)[rows]
         known, z = known[rows], features.flatten(2).transpose(1, 2)[rows]
         sizes = F.one_hot(known.clamp(max=num_classes), num_classes + 1).sum(1)
         chance = 1.0 / sizes.gather(1, known.clamp(max=num_classes)).double()
-        chance = torch.where(known == UNLABELLED, 0.0, chance)
-        picked = torch.multinomial(chance, self.num_pixels, replacement=True)
-        chosen = z.gather(1, picked[..., None].expand(-1, -1, z.shape[-1]))
-        classes = known.gather(1, picked)
-        if self.across_images:
-            value = pair_logistic(chosen.flatten(0, 1)[None], classes.flatten()[None], self.scale, self.margin)
-            return Terms(value.sum() * len(classes), count)
-        return Terms(pair_logistic(chosen, classes, self.scale, self.margin).sum(), count)
+        up_to = torch.where(known == UNLABELLED, 0.0, chance).cumsum(1)
+        picked = torch.searchsorted(up_to, uniform * up_to[:, -1:], right=True)
+        return z.gather(1, picked[..., None].expand(-1, -1, z.shape[-1])), known.gather(1, picked)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, get_type_hints
 
+import torch
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from torch import Tensor, nn
 
@@ -26,6 +27,7 @@ from scribbleseg.losses.normalized_cut import NormalizedCutLoss
 from scribbleseg.losses.partial_cross_entropy import PartialCrossEntropyLoss
 from scribbleseg.losses.partial_dice import PartialDiceLoss
 from scribbleseg.losses.potts_relaxation import PottsRelaxationLoss
+from scribbleseg.losses.ranks import ALONE, Ranks
 from scribbleseg.losses.teacher_consistency import TeacherConsistencyLoss
 from scribbleseg.losses.total_variation import TotalVariationLoss
 from scribbleseg.losses.tree_energy import TreeEnergyLoss
@@ -106,7 +108,7 @@ def complete(terms: Mapping[str, LossTerm]) -> dict[str, LossTerm]:
 
 
 class Objective(nn.Module):
-    """Weighted sum of losses: Σ_n weight_n · ramp_n(progress) · sum_n / count_n.
+    """Weighted sum of losses: Σ_n weight_n · ramp_n(progress) · sum_n / count_n, sums and counts over all ranks of a batch.
 
     Args:
         terms: the ``losses`` section of a run's configuration, resolved.
@@ -125,8 +127,8 @@ class Objective(nn.Module):
         begun = [loss for name, loss in self.losses.items() if self.schedule[name].weight_at(progress) > 0]
         return frozenset().union(*(loss.needs for loss in begun if isinstance(loss, Loss)))
 
-    def terms(self, output: Output, batch: Batch, progress: float) -> dict[str, Terms]:
-        """Return every loss whose weight has begun, as sum and count."""
+    def terms(self, output: Output, batch: Batch, progress: float, ranks: Ranks = ALONE) -> dict[str, Terms]:
+        """Return every loss whose weight has begun, as sum and count of this rank."""
         data: dict[str, Any] = {
             "labels": batch.labels,
             "rgb": batch.rgb,
@@ -138,6 +140,7 @@ class Objective(nn.Module):
             "teacher_logits": output.teacher_logits,
             "teacher_features": output.teacher_features,
             "first_features": output.first_features,
+            "ranks": ranks,
         }
         result = {}
         for name, loss in self.losses.items():
@@ -146,14 +149,24 @@ class Objective(nn.Module):
                 result[name] = loss.terms(output.logits, **{key: data[key] for key in loss.needs})
         return result
 
-    def forward(self, output: Output, batch: Batch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, output: Output, batch: Batch, progress: float, ranks: Ranks = ALONE) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the total to minimise and each loss's unweighted mean.
+
+        Among several ranks the means are those of the whole batch. The total's gradient is such that the *mean* over ranks, as
+        DistributedDataParallel takes it, is the gradient of the whole batch's total; its value is that of one rank's share.
 
         Args:
             progress: share of the run that is done, in [0, 1]; it drives the ramps.
+            ranks: the processes that share the batch.
         """
-        means = {name: terms.mean for name, terms in self.terms(output, batch, progress).items()}
+        terms = self.terms(output, batch, progress, ranks)
         total = output.logits.sum() * 0.0
-        for name, mean in means.items():
-            total = total + self.schedule[name].weight_at(progress) * mean
+        if not terms:
+            return total, {}
+        pairs = ranks.sum(torch.stack([torch.stack([t.sum, t.count.to(t.sum.dtype)]).detach() for t in terms.values()]))
+        means = {}
+        for (name, mine), (whole, count) in zip(terms.items(), pairs, strict=True):
+            means[name] = Terms(whole, count).mean
+            share = Terms(ranks.number * mine.sum, count).mean
+            total = total + self.schedule[name].weight_at(progress) * share
         return total, means

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from scribbleseg.losses.base import Loss, at_least_float32
+from scribbleseg.losses.ranks import ALONE, Ranks
 from scribbleseg.records import UNLABELLED, Terms
 
 
@@ -24,8 +25,8 @@ class PartialDiceLoss(Loss):
     never counted as 0 or 1. Logits are brought to the labels' size first (bilinear). In [0, 1); nothing labelled gives 0.
 
     The sum is over the pairs of a pool and a class drawn in it, the count their number, known from the labels alone. A
-    Dice is a ratio and does not add up: with ``per_image`` halves of a batch add up exactly to the whole; pooled, the
-    mean over ranks is the mean of the ranks' own Dice, of the same size but another number than one pool of them all.
+    Dice is a ratio and does not add up: with ``per_image`` halves of a batch add up exactly to the whole; pooled, the three
+    sums are added over ``ranks`` first, and each rank has the value of the whole batch.
 
     Args:
         squared: square the probabilities below the fraction: the gradient near 0 and 1 is then smaller.
@@ -36,9 +37,8 @@ class PartialDiceLoss(Loss):
     Cost: the resizing of B·C·H·W logits; after it, work and memory follow the labelled pixels, C numbers each.
 
     Reference: Milletari et al., *V-Net*, arXiv 1606.04797 (squared); nnU-Net's soft Dice with an ignore label (unsquared,
-    s = 1e-5, background left out; where it pools over the batch it adds the three sums over ranks first, which a sum and a
-    count cannot). WSL4MIS squares and includes the background. Both give a class nobody drew the Dice s / (Σ p^e + s), a
-    loss near 1 that no stroke supports; here it is left out.
+    s = 1e-5, background left out; it adds the three sums over ranks as well). WSL4MIS squares and includes the background.
+    Both give a class nobody drew the Dice s / (Σ p^e + s), a loss near 1 that no stroke supports; here it is left out.
 
     Example:
         >>> import torch
@@ -47,7 +47,7 @@ class PartialDiceLoss(Loss):
         0.333...
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"labels"})
+    needs: ClassVar[frozenset[str]] = frozenset({"labels", "ranks"})
 
     def __init__(
         self,
@@ -61,7 +61,9 @@ class PartialDiceLoss(Loss):
         self.squared, self.smooth = squared, smooth
         self.include_background, self.per_image = include_background, per_image
 
-    def terms(self, logits: Float[Tensor, "B C h w"], *, labels: Int[Tensor, "B H W"]) -> Terms:  # type: ignore[override]
+    def terms(  # type: ignore[override]
+        self, logits: Float[Tensor, "B C h w"], *, labels: Int[Tensor, "B H W"], ranks: Ranks = ALONE
+    ) -> Terms:
         """Return the sum and the count; arguments as in :meth:`Loss.forward`."""
         logits = at_least_float32(logits)
         if logits.shape[-2:] != labels.shape[-2:]:
@@ -73,12 +75,12 @@ class PartialDiceLoss(Loss):
         total, count = probs.sum() * 0.0, probs.new_zeros(())
         for p, label in zip(torch.split(probs, sizes), torch.split(known, sizes), strict=True):
             t = F.one_hot(label, logits.shape[1]).to(p.dtype)
-            size = t.sum(0)
+            sums = torch.stack([(p * t).sum(0), (p.square() if self.squared else p).sum(0), t.sum(0)])
+            both, mass, size = sums if self.per_image else ranks.sum(sums)
             present = size > 0
             if not self.include_background:
                 present[0] = False
-            mass = (p.square() if self.squared else p).sum(0)
-            dice = (2 * (p * t).sum(0) + self.smooth) / torch.where(present, mass + size + self.smooth, 1.0)
+            dice = (2 * both + self.smooth) / torch.where(present, mass + size + self.smooth, 1.0)
             total = total + torch.where(present, 1 - dice, 0.0).sum()
             count = count + present.sum()
         return Terms(total, count)
