@@ -38,6 +38,7 @@ def train(
 ) -> None:
     """Train a network. Every setting of the configuration is an option too: --seed=1 --training.max_steps=500."""
     from scribbleseg.config import dump_config, load_config, parse_overrides
+    from scribbleseg.training.ranks import is_first
     from scribbleseg.training.run import train as run
     from scribbleseg.trees import merge
 
@@ -51,7 +52,9 @@ def train(
         print(dump_config(settings), end="")
         return
     try:
-        print(f"model: {run(settings, out, resume=resume)}")
+        model = run(settings, out, resume=resume)
+        if is_first():
+            print(f"model: {model}")
     except KeyboardInterrupt:
         print(f"\nscribbleseg: stopped. Go on with: scribbleseg train --out {out} --resume", file=sys.stderr)
         raise typer.Exit(130) from None

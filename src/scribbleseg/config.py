@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -179,7 +178,7 @@ class TrainingConfig(_Section):
 
     Attributes:
         max_steps: length of the run in optimizer steps.
-        batch_size: images per step.
+        batch_size: images per step, over all processes.
         optimizer: ``adamw``, or ``sgd`` with ``momentum``, as most of the field's older recipes have it.
         momentum: of SGD.
         lr: the peak rate.
@@ -195,6 +194,9 @@ class TrainingConfig(_Section):
         val_images: at most so many validation images, evenly chosen; 0 for all.
         snapshots: how many averaged networks are kept on the way, evenly spaced from before the first step, as model folders
             ``snapshots/STEP``; the report then shows how the deep features came about.
+        devices: processes a machine, each with a device of its own, that share every batch. Where torchrun or SLURM starts the
+            processes, theirs count.
+        num_nodes: machines.
         precision: ``auto`` takes bf16 autocast where the device has it.
         threads: CPU threads; 0 leaves torch's choice.
         progress_bar: show one.
@@ -216,9 +218,22 @@ class TrainingConfig(_Section):
     val_every: Count = 200
     val_images: Annotated[int, Field(ge=0)] = 0
     snapshots: Annotated[int, Field(ge=0)] = 0
+    devices: Count = 1
+    num_nodes: Count = 1
     precision: Annotated[Literal["auto", "32", "bf16"], BeforeValidator(lambda v: str(v) if isinstance(v, int) else v)] = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
     progress_bar: bool = True
+
+
+#: Settings that do not change what a run learns, but for the last bits: a resumed run may have others.
+INDIFFERENT = (
+    "training.threads",
+    "training.progress_bar",
+    "training.snapshots",
+    "training.devices",
+    "training.num_nodes",
+    "data.num_workers",
+)
 
 
 def _known_method(name: str) -> str:
@@ -249,11 +264,6 @@ class RunConfig(_Section):
         for name, term in self.losses.items():
             merged[name] = merge(merged.get(name, {}), term.model_dump(exclude_unset=True))
         return self.model_copy(update={"losses": {name: LossTerm(**term) for name, term in merged.items()}})
-
-
-def environment_with(**values: str) -> dict[str, str]:
-    """Return this process's environment with some variables changed, for a process to be started."""
-    return os.environ | values
 
 
 def without_places(config: RunConfig) -> RunConfig:

@@ -121,13 +121,13 @@ class TestObjective:
 
     @pytest.mark.parametrize(
         ("progress", "expected"),
-        [(0.1, {"labels"}), (0.5, {"labels", "branch_logits"}), (0.9, {"labels", "branch_logits", "valid"})],
+        [(0.1, {"labels"}), (0.5, {"labels", "branch_logits"}), (0.9, {"labels", "branch_logits", "valid", "ranks"})],
     )
     def test_needs_are_those_of_the_losses_that_have_begun(self, progress, expected):
         late = {"partial_cross_entropy": LossTerm(), "branch_cross_entropy": LossTerm(start=0.3)}
         objective = Objective(late | {"dynamic_mixing": LossTerm(start=0.6), "teacher_consistency": LossTerm(weight=0)})
         assert objective.needs(progress) == expected
-        assert objective.needs() == {"labels", "branch_logits", "valid"}
+        assert objective.needs() == {"labels", "branch_logits", "valid", "ranks"}
 
     def test_weight_zero_removes_a_loss(self):
         objective = Objective(self.schedule | {"dynamic_feature": LossTerm(weight=0.0)})

@@ -18,7 +18,8 @@ import yaml
 from scribbleseg.atomic import write_text
 from scribbleseg.bench.scores import figure
 from scribbleseg.bench.table import Cell, Places, Table, cells
-from scribbleseg.config import RunConfig, dump_config, environment_with, load_config, parse_config, without_places
+from scribbleseg.config import INDIFFERENT, RunConfig, dump_config, load_config, parse_config, without_places
+from scribbleseg.environment import environment_with
 from scribbleseg.errors import ConfigError, ScribblesegError, nearest
 from scribbleseg.evaluate import evaluate
 from scribbleseg.losses.objective import complete
@@ -26,9 +27,6 @@ from scribbleseg.provenance import provenance
 from scribbleseg.scores import summary, volume_mean
 from scribbleseg.training.run import train
 from scribbleseg.trees import differing_keys
-
-#: Settings that do not change what is measured, but for the last bits.
-INDIFFERENT = ("training.threads", "training.progress_bar", "training.snapshots", "data.num_workers")
 
 Choices = dict[tuple[str, str, str], Mapping[str, Any]]
 

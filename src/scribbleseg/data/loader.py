@@ -92,29 +92,69 @@ def generator_for(seed: int, *key: int) -> torch.Generator:
     return torch.Generator().manual_seed(state & 0x7FFFFFFFFFFFFFFF)
 
 
-class _ItemsFrom(Sampler[int]):
-    """Counts items from where ``first`` says the run stands, to its end."""
+class _Batches(Sampler[list[int]]):
+    """The items of each step from where the run stands to its end; of several ranks, those of this one.
 
-    def __init__(self, first: Callable[[], int], end: int) -> None:
-        self.first, self.end = first, end
+    Args:
+        first: asked for the first step when iteration begins.
+        end: number of steps.
+        size: images a step, over all ranks.
+        place: asked for this rank and the number of ranks when iteration begins.
+    """
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.first(), self.end))
+    def __init__(self, first: Callable[[], int], end: int, size: int, place: Callable[[], tuple[int, int]]) -> None:
+        self.first, self.end, self.size, self.place = first, end, size, place
+
+    def __iter__(self) -> Iterator[list[int]]:
+        low, high = rows_of(self.size, *self.place())
+        return (list(range(step * self.size + low, step * self.size + high)) for step in range(self.first(), self.end))
+
+
+class EveryNth(Sampler["int | None"]):
+    """Of some items those of this rank: every n-th, or None once where there are fewer items than ranks.
+
+    Args:
+        length: number of items.
+        place: asked for this rank and the number of ranks when iteration begins.
+    """
+
+    def __init__(self, length: int, place: Callable[[], tuple[int, int]]) -> None:
+        self.length, self.place = length, place
+
+    def __len__(self) -> int:
+        rank, number = self.place()
+        return max(1, len(range(rank, self.length, number)))
+
+    def __iter__(self) -> Iterator[int | None]:
+        rank, number = self.place()
+        mine: list[int | None] = list(range(rank, self.length, number))
+        return iter(mine or [None])
+
+
+def rows_of(size: int, rank: int, number: int) -> tuple[int, int]:
+    """Return which of ``size`` rows a rank has, from and up to: as even as can be, the first ranks have one more."""
+    each, more = divmod(size, number)
+    low = rank * each + min(rank, more)
+    return low, low + each + (rank < more)
+
+
+def alone() -> tuple[int, int]:
+    """Return the place of a process that is the only one: rank 0 of 1."""
+    return 0, 1
 
 
 def training_loader(
-    dataset: Dataset, config: RunConfig, steps_done: Callable[[], int]
+    dataset: Dataset, config: RunConfig, steps_done: Callable[[], int], place: Callable[[], tuple[int, int]] = alone
 ) -> DataLoader[Sample | ScribblesegError]:
     """Return the batches of a run from the step it has reached.
 
     Args:
         steps_done: asked when iteration begins.
+        place: asked for this rank and the number of ranks then.
     """
-    size = config.training.batch_size
     return DataLoader(
         TrainingSamples(dataset, config),
-        batch_size=size,
-        sampler=_ItemsFrom(lambda: steps_done() * size, config.training.max_steps * size),
+        batch_sampler=_Batches(steps_done, config.training.max_steps, config.training.batch_size, place),
         collate_fn=collate,
         num_workers=config.data.num_workers,
         worker_init_fn=_one_thread,

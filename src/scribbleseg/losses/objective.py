@@ -153,7 +153,7 @@ class Objective(nn.Module):
         """Return the total to minimise and each loss's unweighted mean.
 
         Among several ranks the means are those of the whole batch. The total's gradient is such that the *mean* over ranks, as
-        DistributedDataParallel takes it, is the gradient of the whole batch's total; its value is that of one rank's share.
+        DistributedDataParallel takes it, is the gradient of the whole batch's total; its value is the whole batch's.
 
         Args:
             progress: share of the run that is done, in [0, 1]; it drives the ramps.
@@ -168,5 +168,7 @@ class Objective(nn.Module):
         for (name, mine), (whole, count) in zip(terms.items(), pairs, strict=True):
             means[name] = Terms(whole, count).mean
             share = Terms(ranks.number * mine.sum, count).mean
+            if ranks.number > 1:  # the gradient of this rank's share, the value of all
+                share = share + (means[name] - share.detach())
             total = total + self.schedule[name].weight_at(progress) * share
         return total, means

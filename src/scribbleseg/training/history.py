@@ -8,6 +8,7 @@ from pathlib import Path
 from lightning.pytorch.loggers import CSVLogger
 
 from scribbleseg.training.checkpoint_file import read_checkpoint
+from scribbleseg.training.ranks import is_first
 
 
 def history_logger(out: Path, checkpoint: Path | None) -> CSVLogger:
@@ -28,7 +29,7 @@ def history_logger(out: Path, checkpoint: Path | None) -> CSVLogger:
             rows = [row for row in csv.DictReader(file) if (row.get("step") or "").isdigit() and int(row["step"]) < done]
     logger = CSVLogger(out, name="", version="", flush_logs_every_n_steps=1)  # each row as it comes: a page watches the file
     writer = logger.experiment  # this is what deletes the file
-    if rows:
+    if rows and is_first():
         writer.metrics_keys = list(rows[0])
         with path.open("w", newline="", encoding="utf-8") as file:
             table = csv.DictWriter(file, fieldnames=writer.metrics_keys)

@@ -9,13 +9,14 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from scribbleseg.config import RunConfig
 from scribbleseg.data.loader import generator_for
 from scribbleseg.errors import ConfigError, ScribblesegError, TrainingError
-from scribbleseg.losses import Objective
+from scribbleseg.losses import Objective, Ranks
 from scribbleseg.metrics import counts
 from scribbleseg.models.branch import Branch
 from scribbleseg.models.folder import TrainedModel
@@ -69,8 +70,9 @@ class SegmentationModule(pl.LightningModule):
         return batch.to(device) if isinstance(batch, Batch) else batch
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Make the step's random draws (dropout, sampled pixels, noise) depend on the seed and the step alone."""
-        torch.manual_seed(generator_for(self.config.seed, 3, self.global_step).initial_seed())
+        """Make the step's random draws (dropout, noise) depend on the seed, the step and the rank alone."""
+        rank = (self.global_rank,) if self.global_rank else ()
+        torch.manual_seed(generator_for(self.config.seed, 3, self.global_step, *rank).initial_seed())
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the objective of one batch."""
@@ -82,7 +84,7 @@ class SegmentationModule(pl.LightningModule):
             output = replace(output, teacher_features=_features(self.averaged, batch.image))
         if "first_features" in needs:
             output = replace(output, first_features=_features(self.first, batch.image))
-        total, means = self.objective(output, batch, self.progress)
+        total, means = self.objective(output, batch, self.progress, self._ranks())
         if not bool(torch.isfinite(total)):
             bad = ", ".join(f"{name}={float(value.detach()):.4g}" for name, value in means.items())
             raise TrainingError(
@@ -95,6 +97,11 @@ class SegmentationModule(pl.LightningModule):
             self.log(f"train/{name}", value.detach(), prog_bar=True)
         self.log("train/total", total.detach(), prog_bar=True)
         return total
+
+    def _ranks(self) -> Ranks:
+        """Return the processes that share the batch; what they draw together depends on the seed and the step alone."""
+        number, rank = (dist.get_world_size(), dist.get_rank()) if dist.is_initialized() else (1, 0)
+        return Ranks(number, rank, generator_for(self.config.seed, 4, self.global_step))
 
     @torch.no_grad()
     def _taught(self, image: Tensor) -> Tensor:
@@ -113,14 +120,20 @@ class SegmentationModule(pl.LightningModule):
         """Forget earlier counts."""
         self._confusion[:] = 0
 
-    def validation_step(self, item: tuple[np.ndarray, np.ndarray], batch_idx: int) -> None:
+    def validation_step(self, item: tuple[np.ndarray, np.ndarray] | None, batch_idx: int) -> None:
         """Predict one whole image and count."""
+        if item is None:
+            return
         rgb, mask = item
         prediction = predict_mask(self.trained_model(), rgb)
         self._confusion += counts.confusion_matrix(mask, prediction, len(self.names))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the pooled scores."""
+        """Log the scores, pooled over the images of all ranks."""
+        if dist.is_initialized():
+            total = torch.from_numpy(self._confusion).to(self.device)
+            dist.all_reduce(total)
+            self._confusion[:] = total.cpu().numpy()
         self.log("val/miou", counts.mean_present(counts.iou(self._confusion)), prog_bar=True)
         self.log("val/dice", counts.mean_present(counts.dice(self._confusion)[1:]))
         self.log("val/pixel_accuracy", counts.pixel_accuracy(self._confusion))

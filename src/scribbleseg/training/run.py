@@ -20,11 +20,12 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from torch.utils.data import DataLoader, Dataset as TorchDataset
 
 from scribbleseg.atomic import CANNOT_WRITE, storage_error, write_text
-from scribbleseg.config import RunConfig, dump_config, load_config
+from scribbleseg.config import INDIFFERENT, RunConfig, dump_config, load_config
 from scribbleseg.data.folder import Dataset, check_training_labels, open_dataset
-from scribbleseg.data.loader import evenly, training_loader, training_stems
+from scribbleseg.data.loader import EveryNth, evenly, training_loader, training_stems
 from scribbleseg.data.random_walker import require_walker, with_random_walker
 from scribbleseg.data.strokes import with_strokes
+from scribbleseg.environment import restarts
 from scribbleseg.errors import ConfigError, StorageError
 from scribbleseg.losses.objective import complete
 from scribbleseg.models.folder import SNAPSHOTS, save_model
@@ -34,11 +35,12 @@ from scribbleseg.training.checkpoints import AtomicCheckpointIO, Snapshots, chec
 from scribbleseg.training.history import history_logger
 from scribbleseg.training.module import SegmentationModule
 from scribbleseg.training.progress import ProgressBar
+from scribbleseg.training.ranks import first, is_first, meeting, places, strategy
 from scribbleseg.trees import differing_keys
 
 
-class _ValidationItems(TorchDataset[tuple[np.ndarray, np.ndarray]]):
-    """Whole images with their dense masks."""
+class _ValidationItems(TorchDataset[tuple[np.ndarray, np.ndarray] | None]):
+    """Whole images with their dense masks. A rank that gets no image gets None: it must take part all the same."""
 
     def __init__(self, dataset: Dataset, stems: tuple[str, ...]) -> None:
         self.dataset, self.stems = dataset, stems
@@ -46,7 +48,9 @@ class _ValidationItems(TorchDataset[tuple[np.ndarray, np.ndarray]]):
     def __len__(self) -> int:
         return len(self.stems)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def __getitem__(self, index: int | None) -> tuple[np.ndarray, np.ndarray] | None:
+        if index is None:
+            return None
         rgb = self.dataset.rgb(self.stems[index])
         return rgb, self.dataset.labels(self.stems[index], "masks", rgb.shape[:2])
 
@@ -69,35 +73,53 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = False) -> Path:
         TrainingError: the loss is not finite.
         StorageError: the disk is full or cannot be written.
     """
-    config, out = _complete(config), Path(out)
+    with meeting():
+        return _train(_complete(config), Path(out), resume)
+
+
+def _train(config: RunConfig, out: Path, resume: bool) -> Path:
     assert config.data.root is not None
+    places(config.training)  # refuses what cannot be shared
     dataset = with_strokes(open_dataset(config.data.root), config.data)
     walks = config.data.labels == "random_walker"
     if walks:
         require_walker()
-    stems = training_stems(dataset, config.data)
-    check_training_labels(dataset, stems, "scribbles" if walks else config.data.labels)
-    validation = _validation_loader(dataset, config)
+    stems, validated = training_stems(dataset, config.data), _validation_stems(dataset, config)
     last = out / "checkpoints" / "last.ckpt"
+    resume = resume or (restarts() > 0 and last.is_file())
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
     torch.manual_seed(config.seed)
     module = SegmentationModule(config, dataset.names)
-    _claim(out, last, config, resume)
+
+    def prepare() -> None:
+        check_training_labels(dataset, stems, "scribbles" if walks else config.data.labels)
+        for stem in validated or ():
+            dataset.labels(stem, "masks", dataset.size(stem))
+        _claim(out, last, config, resume)
+        if walks:
+            every = 0.1 if sys.stderr.isatty() else 60
+            shown = Tqdm(stems, desc="random walker", mininterval=every, disable=not config.training.progress_bar)
+            numbers = config.data.random_walker, config.data.longest_px
+            with_random_walker(dataset, shown, *numbers, out / "random_walker", keep=resume)
 
     def keep(folder: Path) -> None:
-        save_model(folder, replace(module.trained_model(), reading=dataset.spec.reading))
+        if is_first():
+            save_model(folder, replace(module.trained_model(), reading=dataset.spec.reading))
 
+    first(prepare)
     if walks:
-        every = 0.1 if sys.stderr.isatty() else 60
-        shown = Tqdm(stems, desc="random walker", mininterval=every, disable=not config.training.progress_bar)
-        numbers = config.data.random_walker, config.data.longest_px
-        dataset = with_random_walker(dataset, shown, *numbers, out / "random_walker", keep=resume)
+        dataset = replace(dataset, walked=(out / "random_walker").resolve())
     try:
         with _quiet_lightning():
             logger = history_logger(out, last if resume else None)
-            trainer = _trainer(config, out, [logger, *_extra_loggers(out)], validation is not None, keep)
-            loader = training_loader(dataset, config, lambda: trainer.global_step)
+            trainer = _trainer(config, out, [logger, *_extra_loggers(out)], validated is not None, keep)
+
+            def place() -> tuple[int, int]:
+                return trainer.global_rank, trainer.world_size
+
+            validation = None if validated is None else _validation_loader(dataset, validated, place)
+            loader = training_loader(dataset, config, lambda: trainer.global_step, place)
             trainer.fit(module, loader, validation, ckpt_path=str(last) if resume else None, weights_only=True)
     except SystemExit:  # Lightning leaves the process when it is interrupted
         raise KeyboardInterrupt from None
@@ -109,11 +131,15 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = False) -> Path:
         if "PytorchStreamWriter" in str(error) or "No space left" in str(error):
             raise StorageError(last, "a disk with room", str(error).splitlines()[0], "free some space, then --resume") from None
         raise
-    keep(out / "model")
-    best = out / "checkpoints" / "best.ckpt"
-    if best.is_file():
-        module.load_state_dict(read_checkpoint(best)["state_dict"])
-        keep(out / "best")
+
+    def finish() -> None:
+        keep(out / "model")
+        best = out / "checkpoints" / "best.ckpt"
+        if best.is_file():
+            module.load_state_dict(read_checkpoint(best)["state_dict"])
+            keep(out / "best")
+
+    first(finish)
     return out / "model"
 
 
@@ -137,6 +163,7 @@ def _claim(out: Path, last: Path, config: RunConfig, resume: bool) -> None:
         raise ConfigError(out, "an empty or new folder", "a run is in it", "choose another --out, or continue it with --resume")
     if resume:
         changed = differing_keys(load_config(out / "config.yaml").model_dump(), config.model_dump())
+        changed = [key for key in changed if key not in INDIFFERENT]
         if changed:
             got = f"another {', '.join(changed)}"
             raise ConfigError(out, "the configuration the run began with", got, "resume with the same settings")
@@ -145,15 +172,16 @@ def _claim(out: Path, last: Path, config: RunConfig, resume: bool) -> None:
     write_text(out / "run.json", json.dumps(provenance(config.seed), indent=2) + "\n")
 
 
-def _validation_loader(dataset: Dataset, config: RunConfig) -> DataLoader[Any] | None:
-    """Return the validation images, or None where there is no split ``val`` or no masks; their masks are checked."""
+def _validation_stems(dataset: Dataset, config: RunConfig) -> tuple[str, ...] | None:
+    """Return the validation images, or None where there is no split ``val`` or no masks."""
     split = config.data.val_split
     if not dataset.has_masks() or (split == "val" and split not in dataset.spec.splits):
         return None
-    stems = evenly(dataset.stems(split), config.training.val_images)
-    for stem in stems:
-        dataset.labels(stem, "masks", dataset.size(stem))
-    return DataLoader(_ValidationItems(dataset, stems), batch_size=None, collate_fn=_as_is)
+    return evenly(dataset.stems(split), config.training.val_images)
+
+
+def _validation_loader(dataset: Dataset, stems: tuple[str, ...], place: Callable[[], tuple[int, int]]) -> DataLoader[Any]:
+    return DataLoader(_ValidationItems(dataset, stems), batch_size=None, sampler=EveryNth(len(stems), place), collate_fn=_as_is)
 
 
 def _as_is(item: Any) -> Any:
@@ -161,6 +189,7 @@ def _as_is(item: Any) -> Any:
 
 
 def _trainer(config: RunConfig, out: Path, loggers: list[Logger], validates: bool, keep: Callable[[Path], None]) -> pl.Trainer:
+    devices, nodes = places(config.training)
     training = config.training
     every = min(training.val_every, training.max_steps)
     callbacks = checkpoint_callbacks(out / "checkpoints", every, validates)
@@ -173,7 +202,11 @@ def _trainer(config: RunConfig, out: Path, loggers: list[Logger], validates: boo
         max_steps=training.max_steps,
         max_epochs=-1,
         accelerator="auto",
-        devices=1,
+        devices=devices,
+        num_nodes=nodes,
+        strategy=strategy(devices, nodes),
+        use_distributed_sampler=False,
+        sync_batchnorm=devices * nodes > 1 and torch.cuda.is_available(),
         precision=_precision(training.precision),
         gradient_clip_val=training.grad_clip,
         val_check_interval=every if validates else None,
