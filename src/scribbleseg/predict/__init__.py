@@ -1,0 +1,21 @@
+"""Prediction: any image to class probabilities at its own size, a folder to masks."""
+
+from scribbleseg.predict.bands import LARGE_PIXELS, predict_large, predicted_bands
+from scribbleseg.predict.device import pick_device
+from scribbleseg.predict.folder import predict_folder
+from scribbleseg.predict.inputs import list_images
+from scribbleseg.predict.windows import OVERLAP, predict_mask, probabilities, refined_probabilities, window_starts
+
+__all__ = [
+    "LARGE_PIXELS",
+    "OVERLAP",
+    "list_images",
+    "pick_device",
+    "predict_folder",
+    "predict_large",
+    "predict_mask",
+    "predicted_bands",
+    "probabilities",
+    "refined_probabilities",
+    "window_starts",
+]
