@@ -17,7 +17,18 @@ from scribbleseg.errors import ConfigError, DataError
 from scribbleseg.models.folder import TrainedModel
 from scribbleseg.models.segmenter import Segmenter
 from scribbleseg.palette import blend, class_colours
-from scribbleseg.predict import OVERLAP, bands, folder, list_images, pick_device, predict_mask, probabilities, window_starts
+from scribbleseg.predict import (
+    OVERLAP,
+    bands,
+    folder,
+    list_images,
+    pick_device,
+    predict_mask,
+    probabilities,
+    reading,
+    window_starts,
+)
+from scribbleseg.predict.outputs import pictures
 
 
 class PixelNetwork(Segmenter):
@@ -159,8 +170,10 @@ def test_masks_of_large_pictures_are_whole_and_their_overlays_small(tmp_path: Pa
     tifffile.imwrite(tmp_path / "images" / "a.tif", picture, photometric="rgb")
     trained = model(BlurredNetwork(), 32)
     monkeypatch.setattr(folder, "load_model", lambda place: trained)
-    monkeypatch.setattr(bands, "LARGE_PIXELS", large)
-    monkeypatch.setattr(folder, "MAX_PIXELS", 600)
+    monkeypatch.setattr(folder, "model_hash", lambda place: "blurred")
+    monkeypatch.setattr(reading, "BAND_PIXELS", large)
+    monkeypatch.setattr(pictures, "LARGE_PIXELS", large)
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 600)
     (target,) = folder.predict_folder("model", tmp_path / "images", tmp_path / "out", device="cpu")
     assert target == tmp_path / "out" / "a.tif"
     assert np.array_equal(read_index(target), predict_mask(trained, picture))

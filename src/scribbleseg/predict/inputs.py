@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from scribbleseg.data.folder import first_repeated, open_dataset
@@ -29,13 +30,22 @@ def list_images(place: Path) -> list[Path]:
     return found
 
 
-def refuse_to_overwrite(out: Path, images: Path) -> None:
-    """Masks are named like the images: they must not land on images, nor on anybody's labels."""
+def refuse_to_overwrite(out: Path, images: Path, folders: Iterable[str]) -> None:
+    """Masks are named like the images: they must not land on images, nor on anybody's labels.
+
+    Args:
+        out: folder of all outputs.
+        images: folder of the images.
+        folders: in ``out`` that files are written to; empty for itself.
+
+    Raises:
+        DataError: they would.
+    """
     precious = [images]
     if (out.parent / "dataset.yaml").is_file():
         spec = open_dataset(out.parent).spec
         precious += [out.parent / folder for folder in (spec.images, spec.scribbles, spec.masks) if folder]
-    for place in (out, out / "overlays"):
+    for place in {out / folder for folder in folders}:
         for kept in precious:
             if place.resolve() == kept.resolve():
                 raise DataError(place, "another folder than that of images or labels", "the same", "choose another --out")
