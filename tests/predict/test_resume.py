@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 
 from scribbleseg.errors import ConfigError, DataError
@@ -207,6 +208,32 @@ class TestManifest:
         (tmp_path / NAME).write_bytes(text.encode("latin-1"))
         with pytest.raises(DataError, match="the list that `scribbleseg predict` keeps"):
             run(places, tmp_path, ["mask"])
+
+    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(
+        st.binary(max_size=300)
+        | st.lists(
+            st.dictionaries(
+                st.sampled_from(["version", "input", "state", "outputs"]),
+                st.recursive(
+                    st.none() | st.integers() | st.text(max_size=5),
+                    lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text(max_size=4), x, max_size=3),
+                    max_leaves=6,
+                ),
+            ),
+            max_size=4,
+        ).map(lambda lines: "".join(json.dumps(line) + "\n" for line in lines).encode())
+    )
+    def test_whatever_the_list_holds_it_is_read_or_one_clear_error(self, tmp_path, stored):
+        (tmp_path / NAME).write_bytes(stored)
+        (tmp_path / "a.png").write_bytes(b"x")
+        try:
+            manifest = Manifest(tmp_path, {})
+        except (DataError, ConfigError):
+            assert (tmp_path / NAME).read_bytes().startswith(stored[: stored.rfind(b"\n") + 1])
+            return
+        assert manifest.missing(tmp_path / "a.png", {"mask": None}) in ([], ["mask"])
+        manifest.all_files("mask")
 
     def test_overwrite_deletes_nothing_outside(self, tmp_path):
         (tmp_path / "precious.txt").write_text("x")
