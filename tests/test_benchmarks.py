@@ -11,6 +11,10 @@ import torch
 
 from benchmarks.ops import all as everything, measure, page, record
 from benchmarks.ops.measure import Case
+from scribbleseg.evaluate import evaluate
+from scribbleseg.scores import summary
+from tests.fake.datasets import make_dataset
+from tests.fake.models import make_model
 
 OPS = list(everything.OPS)
 #: What the benchmarks of a training run are told to be short.
@@ -20,6 +24,8 @@ TRAINING = {
     "start": {"rounds": 1},
     "check_rate": {"few": 4, "many": 12, "size": 32},
     "streaming": {"small": 40, "size": 48, "rounds": 1, "seconds": 0.05},
+    "predict_rate": {"images": 3, "size": 32, "window": 32, "rounds": 1},
+    "large_picture": {"side": 400, "small": 330, "window": 64, "outputs": "mask,overlay,probabilities"},
 }
 #: A side of each op that runs everywhere.
 PORTABLE = {"windowed": "torch", "dense": "exact_torch", "tree": "torch"}
@@ -120,6 +126,13 @@ def test_what_is_measured_of_a_training_run(measured_run):
             assert set(row["sides"]) == {"folder", "shards"}, "no environment of the peers was named"
             assert all(side[state]["rate"][0] > 0 for side in row["sides"].values() for state in ("cold", "warm"))
         assert "torchvision: no --peer_python was given" in "\n".join(module.tables({**result, "provenance": MADE}))
+    elif name == "predict_rate":
+        assert set(result["rates"]) == {"plain loop", "predict"}
+        assert result["different"] <= module.DIFFERENT
+        assert all(ratio > 0 for ratio in result["ratios"])
+    elif name == "large_picture":
+        assert [row["side"] for row in result["rows"]] == [330, 400]
+        assert all(row["agrees"] > 0.999 and row["peak_mib"] > 0 and len(row["mib_out"]) == 3 for row in result["rows"])
     elif name == "check_rate":
         assert [(row["images"], row["quick"]) for row in result["rows"]] == [(4, False), (4, True), (12, False), (12, True)]
         assert all(row["rate"] > 0 and row["peak_mib"] > 0 and row["worker_mib"] > 0 for row in result["rows"])
@@ -301,3 +314,34 @@ def test_only_what_is_between_the_marks_changes():
     new = page.put(text, "x", ["new", "lines"])
     assert new == "a <!-- x: begin -->\n\nnew\nlines\n\n<!-- x: end --> b <!-- y: begin -->kept<!-- y: end -->"
     assert page.put(new, "x", ["new", "lines"]) == new
+
+
+def test_what_refinement_gained_is_counted_and_told(tmp_path, monkeypatch, capsys):
+    gain = import_module("benchmarks.refine_gain")
+    root = make_dataset(tmp_path / "fake", num_images=6, size=(24, 30))
+    run = tmp_path / "runs" / "fake--a_net--DFR--0"
+    make_model(run / "model")
+    (tmp_path / "refine.md").write_text("# Page\n<!-- refine gain: begin -->\nnothing yet\n<!-- refine gain: end -->\nend\n")
+    own = ["--out", str(tmp_path / "gain.json"), "--page", str(tmp_path / "refine.md")]
+    for split in ("train", "train", "val"):
+        words = ["x", "run", "--run", str(run), "--data", str(root), "--split", split]
+        monkeypatch.setattr("sys.argv", [*words, *own])
+        gain.main()
+    result = json.loads((tmp_path / "gain.json").read_text())
+    assert [row["split"] for row in result["rows"]] == ["train", "val"], "the same again takes the place of the first"
+    methods = result["rows"][0]["methods"]
+    assert set(methods) == {"none", "dense_crf", "tree"}
+    plain = summary(evaluate(run, root, split="train"))
+    assert methods["none"]["miou"] == pytest.approx(plain["miou"])
+    assert methods["none"]["border_miou"] == pytest.approx(plain["border_miou"])
+    refined = summary(evaluate(run, root, split="train", refine="tree"))
+    assert methods["tree"]["miou_gain"]["difference"] == pytest.approx(refined["miou"] - plain["miou"])
+    low, high = methods["tree"]["miou_gain"]["interval"]
+    assert low <= high
+    monkeypatch.setattr("sys.argv", ["x", "write", *own])
+    gain.main()
+    text = (tmp_path / "refine.md").read_text()
+    assert "| fake, train," in text
+    assert "a net, DFR" in text
+    assert text.endswith("end\n")
+    assert "nothing yet" not in text

@@ -267,7 +267,7 @@ def test_a_large_picture_is_predicted_by_bands_with_the_same_result(tmp_path, mo
     monkeypatch.setattr(
         Image, "pixels", lambda self, window=None, index=None: bands.append(window) or reads(self, window, index)
     )
-    for module in ("evaluate", "predict"):
+    for module in ("evaluate", "predict.bands"):
         monkeypatch.setattr(f"scribbleseg.{module}.LARGE_PIXELS", 500)
     large = evaluate(tmp_path / "model", root, split="train")
     assert large.confusion.tolist() == whole.confusion.tolist()

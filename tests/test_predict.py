@@ -12,13 +12,23 @@ import torch
 from PIL import Image
 from torch import nn
 
-from scribbleseg import predict
 from scribbleseg.data.images import Window, open_image, read_index
 from scribbleseg.errors import ConfigError, DataError
 from scribbleseg.models.folder import TrainedModel
 from scribbleseg.models.segmenter import Segmenter
 from scribbleseg.palette import blend, class_colours
-from scribbleseg.predict import OVERLAP, list_images, pick_device, predict_mask, probabilities, window_starts
+from scribbleseg.predict import (
+    OVERLAP,
+    bands,
+    folder,
+    list_images,
+    pick_device,
+    predict_mask,
+    probabilities,
+    reading,
+    window_starts,
+)
+from scribbleseg.predict.outputs import pictures
 
 
 class PixelNetwork(Segmenter):
@@ -142,14 +152,14 @@ def test_a_large_picture_is_predicted_in_bands_as_it_is_whole(tmp_path: Path, mo
     picture = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
     tifffile.imwrite(tmp_path / "a.tif", picture, photometric="rgb", tile=(16, 16))
     whole = predict_mask(model(BlurredNetwork(), 32), picture)
-    monkeypatch.setattr(predict, "LARGE_PIXELS", 500)
+    monkeypatch.setattr(bands, "LARGE_PIXELS", 500)
     asked: list[Window] = []
     with open_image(tmp_path / "a.tif") as image:
         spied = replace(image, fetch=lambda n, w: asked.append(w) or image.fetch(n, w))
-        bands = list(predict.predicted_bands(model(BlurredNetwork(), 32), spied, 0))
-    assert np.array_equal(np.concatenate([rows for _, _, rows in bands]), whole)
-    assert np.array_equal(np.concatenate([rgb for _, rgb, _ in bands]), picture / np.float32(255))
-    assert [top for top, _, _ in bands] == np.cumsum([0, *(len(rows) for _, _, rows in bands[:-1])]).tolist()
+        found = list(bands.predicted_bands(model(BlurredNetwork(), 32), spied, 0))
+    assert np.array_equal(np.concatenate([rows for _, _, rows in found]), whole)
+    assert np.array_equal(np.concatenate([rgb for _, rgb, _ in found]), picture / np.float32(255))
+    assert [top for top, _, _ in found] == np.cumsum([0, *(len(rows) for _, _, rows in found[:-1])]).tolist()
     assert max(w.height for w in asked) <= 32
 
 
@@ -159,10 +169,12 @@ def test_masks_of_large_pictures_are_whole_and_their_overlays_small(tmp_path: Pa
     (tmp_path / "images").mkdir()
     tifffile.imwrite(tmp_path / "images" / "a.tif", picture, photometric="rgb")
     trained = model(BlurredNetwork(), 32)
-    monkeypatch.setattr(predict, "load_model", lambda folder: trained)
-    monkeypatch.setattr(predict, "LARGE_PIXELS", large)
-    monkeypatch.setattr(predict, "MAX_PIXELS", 600)
-    (target,) = predict.predict_folder("model", tmp_path / "images", tmp_path / "out", device="cpu")
+    monkeypatch.setattr(folder, "load_model", lambda place: trained)
+    monkeypatch.setattr(folder, "model_hash", lambda place: "blurred")
+    monkeypatch.setattr(reading, "BAND_PIXELS", large)
+    monkeypatch.setattr(pictures, "LARGE_PIXELS", large)
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 600)
+    (target,) = folder.predict_folder("model", tmp_path / "images", tmp_path / "out", device="cpu")
     assert target == tmp_path / "out" / "a.tif"
     assert np.array_equal(read_index(target), predict_mask(trained, picture))
     with Image.open(tmp_path / "out" / "overlays" / "a.png") as overlay:

@@ -28,8 +28,8 @@ OPS = {
 }
 AGREE = "agree"
 
-#: What is measured of a training run and of what is done before it; each has a module of this name in benchmarks/.
-TRAINING = ("step", "loading", "start", "check_rate", "streaming")
+#: What is measured of a training run, of what comes before it and of prediction; each has a module of this name in benchmarks/.
+TRAINING = ("step", "loading", "start", "check_rate", "streaming", "predict_rate", "large_picture")
 
 EVERYTHING = (*OPS, AGREE, *TRAINING)
 
@@ -50,6 +50,8 @@ def run(arguments: argparse.Namespace) -> None:
         "start": [],
         "check_rate": [],
         "streaming": [],
+        "predict_rate": [],
+        "large_picture": [],
     }  # their rounds are few or many of their own
     environment = os.environ | {"OMP_NUM_THREADS": str(arguments.threads), "MKL_NUM_THREADS": str(arguments.threads)}
     failed = []

@@ -14,21 +14,25 @@ from scribbleseg.config import RunConfig, load_config
 from scribbleseg.data.folder import Dataset, open_dataset
 from scribbleseg.evaluate import evaluate
 from scribbleseg.models.folder import TrainedModel, load_model
-from scribbleseg.predict import predict_folder, predict_mask, probabilities
+from scribbleseg.predict import OUTPUTS, Outcome, Views, predict_folder, predict_inputs, predict_mask, probabilities
 from scribbleseg.report.page import report
 from scribbleseg.scores import summary
 from scribbleseg.training.run import train
 
 __all__ = [
+    "OUTPUTS",
     "Dataset",
+    "Outcome",
     "RunConfig",
     "TrainedModel",
+    "Views",
     "check",
     "evaluate",
     "load_config",
     "load_model",
     "open_dataset",
     "predict_folder",
+    "predict_inputs",
     "predict_mask",
     "probabilities",
     "report",

@@ -22,7 +22,8 @@ from scribbleseg.metrics.boundary import boundary_counts
 from scribbleseg.metrics.calibration import NUM_BINS, reliability_counts
 from scribbleseg.metrics.surfaces import Spacing, surface_distances
 from scribbleseg.models.folder import CONFIG, PREPROCESSOR, WEIGHTS, find_model, load_model
-from scribbleseg.predict import LARGE_PIXELS, pick_device, predict_large, refined_probabilities
+from scribbleseg.predict import LARGE_PIXELS, Views, pick_device, predict_large, refined_probabilities
+from scribbleseg.predict.views import ONCE
 from scribbleseg.reading import PLAIN
 from scribbleseg.records import UNLABELLED, DistanceSums, Scores
 
@@ -53,6 +54,7 @@ def evaluate(
     split: str = "test",
     device: str = "auto",
     refine: str | None = None,
+    views: Views = ONCE,
     progress: Callable[[int, int], None] | None = None,
 ) -> Scores:
     """Score a model, or a folder of index masks, against a split's dense masks.
@@ -63,6 +65,7 @@ def evaluate(
         split: name of the split.
         device: for a model.
         refine: a name of :data:`scribbleseg.refine.REFINEMENTS`, for a model.
+        views: how often the model looks, see :class:`~scribbleseg.predict.views.Views`.
         progress: called with (done, total) after each image.
 
     Raises:
@@ -73,7 +76,7 @@ def evaluate(
     stems = dataset.stems(split)
     if not dataset.has_masks():
         raise DataError(dataset.root, "a folder of dense `masks` to compare with", "none", "evaluate on a data set with masks")
-    predict = _from_model(source, dataset, device, refine) if _is_model(source) else _from_folder(source, dataset)
+    predict = _from_model(source, dataset, device, refine, views) if _is_model(source) else _from_folder(source, dataset)
     return score(dataset, stems, predict, progress)
 
 
@@ -175,7 +178,7 @@ def _is_model(folder: Path) -> bool:
     return any((place / name).is_file() for place in (folder, folder / "model") for name in (CONFIG, WEIGHTS))
 
 
-def _from_model(folder: Path, dataset: Dataset, device: str, refine: str | None) -> Callable[[str], Prediction]:
+def _from_model(folder: Path, dataset: Dataset, device: str, refine: str | None, views: Views) -> Callable[[str], Prediction]:
     model = load_model(folder)
     if model.names != dataset.names:
         got = ", ".join(model.names)
@@ -191,8 +194,10 @@ def _from_model(folder: Path, dataset: Dataset, device: str, refine: str | None)
         if height * width > LARGE_PIXELS and not model.longest_px:
             path, number = dataset.image_source(stem)
             with open_image(path, reading) as image:
-                return Prediction(predict_large(replace(model, reading=reading), image, number or 0, dataset.ranges, refine))
-        confidence, labels = refined_probabilities(model, dataset.rgb(stem, model.reading), refine).max(0)
+                return Prediction(
+                    predict_large(replace(model, reading=reading), image, number or 0, dataset.ranges, refine, views)
+                )
+        confidence, labels = refined_probabilities(model, dataset.rgb(stem, model.reading), refine, views).max(0)
         return Prediction(labels.to(torch.uint8).cpu().numpy(), confidence.float().cpu().numpy())
 
     return predict

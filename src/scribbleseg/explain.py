@@ -18,7 +18,7 @@ from scribbleseg.losses.dynamic_feature import Kernel
 from scribbleseg.losses.objective import loss_numbers
 from scribbleseg.models.folder import SNAPSHOTS, TrainedModel
 from scribbleseg.ops.windowed import windowed_energy
-from scribbleseg.predict import as_rgb
+from scribbleseg.predict.windows import as_rgb
 from scribbleseg.records import UNLABELLED
 
 #: A picture is explained on a grid of at most so many cells a side, seen at no more than so many pixels a side.

@@ -98,10 +98,15 @@ def refined(name: str, probs: Float[Tensor, "C H W"], rgb: Any) -> Float[Tensor,
     Raises:
         ConfigError: no such method.
     """
-    if name not in REFINEMENTS:
-        raise ConfigError("refinement", f"one of {', '.join(REFINEMENTS)}", f"'{name}'", nearest(name, REFINEMENTS))
+    require_known(name)
     colours = torch.as_tensor(rgb, dtype=torch.float32).movedim(-1, 0)[None].to(probs.device)
     return REFINEMENTS[name](probs[None].float(), colours)[0]
+
+
+def require_known(name: str) -> None:
+    """Raise ``ConfigError`` where there is no method of that name."""
+    if name not in REFINEMENTS:
+        raise ConfigError("refinement", f"one of {', '.join(REFINEMENTS)}", f"'{name}'", nearest(name, REFINEMENTS))
 
 
 def _filtered(values: Tensor, guide: Tensor, method: str) -> Tensor:

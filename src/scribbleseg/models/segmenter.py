@@ -76,22 +76,28 @@ class Segmenter(nn.Module):
         )
 
     def _run(self, image: Float[Tensor, "B 3 H W"], branch: nn.Module | None = None) -> Output:
+        decoded, maps = self._decoded(image)
+        other = None if branch is None else branch(maps)
+        return Output(self.class_head(decoded).float(), self.feature_head([decoded, *maps]), other)
+
+    def _decoded(self, image: Float[Tensor, "B 3 H W"]) -> tuple[Tensor, list[Tensor]]:
         x = (image - self.mean) / self.std
         maps = self.backbone(x)
         if self.pyramid is not None:
             maps = self.pyramid(x, maps)
-        decoded = self.decoder(maps)
-        other = None if branch is None else branch(maps)
-        return Output(self.class_head(decoded).float(), self.feature_head([decoded, *maps]), other)
+        return self.decoder(maps), maps
 
     def scores(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
-        """Return class scores on the decoder's grid, of an image whose sides are multiples of ``multiple``."""
-        return self._run(image).logits
+        """Return class scores on the decoder's grid, of an image whose sides are multiples of ``multiple``.
+
+        Cost: the feature head, which training alone needs, is not run.
+        """
+        return self.class_head(self._decoded(image)[0]).float()
 
     def probabilities(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C H W"]:
         """Return class probabilities at the image's size."""
         padded = pad_to(image, self.multiple)
-        logits = F.interpolate(self._run(padded).logits, padded.shape[-2:], mode="bilinear", align_corners=False)
+        logits = F.interpolate(self.scores(padded), padded.shape[-2:], mode="bilinear", align_corners=False)
         return logits[..., : image.shape[-2], : image.shape[-1]].softmax(1)
 
 

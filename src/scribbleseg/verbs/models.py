@@ -2,30 +2,65 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from scribbleseg.verbs.options import DataFolder, Device, ModelFolder, Refine, tell
+from scribbleseg.verbs.options import DataFolder, Device, Flips, ModelFolder, Refine, Scales, tell
 
 
 def predict(
-    model: ModelFolder,
-    input: Annotated[Path, typer.Option("--input", help="Folder of images, or one image.")],
-    out: Annotated[Path, typer.Option(help="Folder for the masks; overlays go to its overlays/.")],
-    device: Device = "auto",
+    model: Annotated[Path | None, typer.Option("--model", help="Model folder, or the run folder that holds it.")] = None,
+    input: Annotated[Path | None, typer.Option("--input", help="Folder of images, or one image.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for masks and all else.")] = None,
+    outputs: Annotated[str, typer.Option(help="What to write, as mask,overlay,polygons; see --list.")] = "mask,overlay",
+    flips: Flips = "none",
+    scales: Scales = "1",
     refine: Refine = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete what OUT lists as done; begin anew.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")] = False,
+    device: Device = "auto",
+    list_: Annotated[bool, typer.Option("--list", help="Print what can be written, and stop.")] = False,
 ) -> None:
-    """Predict a folder of images: an index PNG and a colour overlay each."""
-    from scribbleseg.predict import predict_folder
+    """Predict a folder of images, or one image of any size: masks, overlays, probabilities, polygons, volumes.
 
-    done = 0
-    for path in predict_folder(model, input, out, device=device, refine=refine):
-        done += 1
-        tell(f"\r{done} done, last: {path.name}")
+    OUT/predictions.jsonl lists what is done. Stopped or killed, the same command does the rest. An image that cannot be read
+    is left out and named at the end; the exit code is then 1.
+    """
+    from scribbleseg.errors import ConfigError
+    from scribbleseg.predict import Views, predict_inputs
+    from scribbleseg.predict.outputs import table
+    from scribbleseg.predict.views import parse_scales
+
+    if list_:
+        print(table())
+        return
+    if model is None or input is None or out is None:
+        lacking = ", ".join(n for n, v in {"--model": model, "--input": input, "--out": out}.items() if v is None)
+        raise ConfigError("predict", "--model, --input and --out", f"no {lacking}", "see `scribbleseg predict --help`")
+    failed, done, kept = [], 0, 0
+    views, wanted = Views(flips, parse_scales(scales)), outputs.split(",")
+    how = {"refine": refine, "views": views, "outputs": wanted, "overwrite": overwrite, "device": device}
+    try:
+        for outcome in predict_inputs(model, input, out, **how):  # type: ignore[arg-type]
+            if outcome.error is not None:
+                if strict:
+                    raise outcome.error
+                failed.append(outcome.error)
+            done, kept = done + (outcome.error is None), kept + outcome.kept
+            tell(f"\r{done} done, {len(failed)} failed, last: {outcome.path.name}\033[K")
+    except KeyboardInterrupt:
+        print("\nscribbleseg: stopped. Run the same again to go on.", file=sys.stderr)
+        raise typer.Exit(130) from None
     tell("\n")
-    print(f"{done} masks: {out}")
+    print(f"{done} images{f' ({kept} were done before)' if kept else ''}: {out}")
+    if failed:
+        for error in failed:
+            print(f"left out: {error}", file=sys.stderr)
+        print(f"{len(failed)} of {len(failed) + done} images were left out", file=sys.stderr)
+        raise typer.Exit(1)
 
 
 def evaluate(
@@ -36,18 +71,21 @@ def evaluate(
     json: Annotated[Path | None, typer.Option("--json", help="Write the scores to this file.")] = None,
     device: Device = "auto",
     refine: Refine = None,
+    flips: Flips = "none",
+    scales: Scales = "1",
 ) -> None:
     """Score a model, or a folder of masks, against a data set's dense masks."""
     from scribbleseg.errors import ConfigError
     from scribbleseg.evaluate import evaluate as run
+    from scribbleseg.predict.views import Views, parse_scales
     from scribbleseg.scores import summary, table, write_scores
 
     source = model or masks
     if source is None or (model and masks):
         raise ConfigError("evaluate", "--model FOLDER or --masks FOLDER", "both" if model else "neither", "give one of them")
-    scores = run(
-        source, data, split=split, device=device, refine=refine, progress=lambda done, all_: tell(f"\r{done}/{all_} images")
-    )
+    views = Views(flips, parse_scales(scales))
+    how = {"split": split, "device": device, "refine": refine, "views": views}
+    scores = run(source, data, **how, progress=lambda done, all_: tell(f"\r{done}/{all_} images"))  # type: ignore[arg-type]
     tell("\n")
     print(table(summary(scores)))
     if json is not None:

@@ -85,7 +85,7 @@ class Coco(Format):
     @contextlib.contextmanager
     def writer(self, out: Path, about: About) -> Iterator[Add]:
         """See the base class. Images go to the file as they come; the annotations wait beside it."""
-        masks = library("pycocotools.mask", "COCO")
+        library("pycocotools.mask", "COCO")
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
 
@@ -96,23 +96,27 @@ class Coco(Format):
             for class_id in range(len(about.names)):
                 inside = image.labels == class_id
                 if inside.any():
-                    rle = masks.encode(np.asfortranarray(inside.astype(np.uint8)))
-                    annotations.append(
-                        {
-                            "id": len(annotations) + 1,
-                            "image_id": len(images),
-                            "category_id": class_id + 1,
-                            "segmentation": {"size": [height, width], "counts": rle["counts"].decode("ascii")},
-                            "area": int(inside.sum()),
-                            "bbox": [float(v) for v in masks.toBbox(rle)],
-                            "iscrowd": 1,
-                        }
-                    )
+                    ids = {"id": len(annotations) + 1, "image_id": len(images)}
+                    annotations.append(ids | class_annotation(inside, class_id))
 
         yield add
         categories = [{"id": k + 1, "name": name, "supercategory": ""} for k, name in enumerate(about.names)]
         tree = {"categories": categories, "images": images, "annotations": annotations}
         (out / "annotations.json").write_text(json.dumps(tree, ensure_ascii=False), encoding="utf-8")
+
+
+def class_annotation(inside: np.ndarray, class_id: int) -> dict[str, Any]:
+    """Return an annotation, without ids of its own and of its image, that covers a mask: compressed run lengths."""
+    masks = library("pycocotools.mask", "COCO")
+    height, width = inside.shape
+    rle = masks.encode(np.asfortranarray(inside.astype(np.uint8)))
+    return {
+        "category_id": class_id + 1,
+        "segmentation": {"size": [height, width], "counts": rle["counts"].decode("ascii")},
+        "area": int(inside.sum()),
+        "bbox": [float(v) for v in masks.toBbox(rle)],
+        "iscrowd": 1,
+    }
 
 
 def _file(path: Path) -> Path | None:

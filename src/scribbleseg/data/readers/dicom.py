@@ -147,3 +147,45 @@ def _places(heads: Sequence[Any]) -> np.ndarray | None:
     directions = np.array([float(n) for n in heads[0].ImageOrientationPatient])
     normal = np.cross(directions[:3], directions[3:])
     return np.array([[float(n) for n in h.ImagePositionPatient] for h in heads]) @ normal
+
+
+def affine_of(path: Path) -> np.ndarray | None:
+    """Return the affine of a scan, float64 (4, 4): (column, row, slice) to mm right, anterior, superior, as NIfTI has it.
+
+    Slices are in the order in which they are read. None where the files do not say their place.
+
+    Reference: DICOM PS3.3 C.7.6.2.1.1, whose axes point left and to the back where NIfTI's point right and to the front.
+    """
+    pydicom: Any = library("pydicom", path, "which reads DICOM files", "medical", error=DataError)
+    files = _series(path, pydicom)[0] if path.is_dir() else [path]
+    ends = [pydicom.dcmread(file, stop_before_pixels=True) for file in (files[0], files[-1])]
+    number = len(files) if len(files) > 1 else int(ends[0].get("NumberOfFrames") or 1)
+    first, last = _patient(ends[0], 0), _patient(ends[1], 0 if len(files) > 1 else number - 1)
+    spacing = _numbers(ends[0], "PixelSpacing", 2)
+    if first is None or last is None or spacing is None:
+        return None
+    (across, down), place = first
+    thickness = [_numbers(ends[0], key, 1) for key in ("SpacingBetweenSlices", "SliceThickness")]
+    alone = np.cross(across, down) * next((t[0] for t in thickness if t), 1.0)
+    step = (last[1] - place) / (number - 1) if number > 1 and not np.array_equal(last[1], place) else alone
+    affine = np.eye(4)
+    affine[:3] = np.stack([across * spacing[1], down * spacing[0], step, place], axis=1)
+    affine[:2] *= -1
+    return affine if np.isfinite(affine).all() else None
+
+
+def _patient(head: Any, number: int) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray] | None:
+    """Return the directions of rows and columns, and the place of the first pixel, of a frame; None if not known."""
+    found: dict[str, Any] = {}
+    for key, item in (("SharedFunctionalGroupsSequence", 0), ("PerFrameFunctionalGroupsSequence", number)):
+        groups = head.get(key)
+        if groups and item < len(groups):
+            for name in ("PlanePositionSequence", "PlaneOrientationSequence"):
+                if groups[item].get(name):
+                    found |= {str(element.keyword): element.value for element in groups[item][name][0]}
+    with contextlib.suppress(KeyError, TypeError, ValueError):
+        place = np.array([float(n) for n in head.get("ImagePositionPatient") or found["ImagePositionPatient"]])
+        turn = np.array([float(n) for n in head.get("ImageOrientationPatient") or found["ImageOrientationPatient"]])
+        if place.shape == (3,) and turn.shape == (6,):
+            return (turn[:3], turn[3:]), place
+    return None
