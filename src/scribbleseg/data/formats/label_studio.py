@@ -100,7 +100,7 @@ class LabelStudio(Format):
                 nonlocal count
                 name = write_picture(image, out / "images") if image.image is not None else f"{image.stem}.png"
                 result = [
-                    _region(label, image.labels == k, k) for k, label in enumerate(about.names) if (image.labels == k).any()
+                    region(label, image.labels == k, k) for k, label in enumerate(about.names) if (image.labels == k).any()
                 ]
                 data = {"image": f"/data/local-files/?d={about.name}/images/{name}"}
                 task = {"id": count + 1, "data": data, "annotations": [{"result": result}]}
@@ -111,12 +111,21 @@ class LabelStudio(Format):
             stream.write("\n]\n")
 
 
-def _region(label: str, inside: np.ndarray, number: int) -> dict[str, Any]:
+def region(label: str, inside: np.ndarray, number: int, control: str = "tag", picture: str = "image") -> dict[str, Any]:
+    """Return a brush mask as a result of Label Studio.
+
+    Args:
+        label: name of the class.
+        inside: bool (H, W).
+        number: of the region in its image.
+        control: ``name`` of the labelling configuration's ``BrushLabels``.
+        picture: ``name`` of its ``Image``.
+    """
     return {
         "id": f"region{number}",
         "type": "brushlabels",
-        "from_name": "tag",
-        "to_name": "image",
+        "from_name": control,
+        "to_name": picture,
         "original_width": inside.shape[1],
         "original_height": inside.shape[0],
         "image_rotation": 0,

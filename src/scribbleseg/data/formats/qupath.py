@@ -78,7 +78,7 @@ class QuPath(Format):
             features = [
                 {
                     "type": "Feature",
-                    "geometry": _outline(image.labels == class_id),
+                    "geometry": outline(image.labels == class_id),
                     "properties": {"objectType": "annotation", "classification": {"name": name, "color": colours[class_id]}},
                 }
                 for class_id, name in enumerate(about.names)
@@ -134,7 +134,7 @@ def _draw(canvas: Canvas, name: str, geometry: dict[str, Any]) -> None:
         raise DataError(where, "polygons, lines or points", repr(kind)[:60], "export annotations, not other objects")
 
 
-def _outline(inside: np.ndarray) -> dict[str, Any]:
+def outline(inside: np.ndarray) -> dict[str, Any]:
     """Return a mask as GeoJSON polygons along the edges of its pixels."""
     shapely = library("shapely", "QuPath's polygons")
     edges = np.diff(np.pad(inside, ((0, 0), (1, 1))).astype(np.int8), axis=1)
