@@ -50,7 +50,10 @@ class Fetcher:
         """
         if value.startswith("data:"):
             return self._inline(value)
-        parts = urlsplit(value)
+        try:
+            parts = urlsplit(value)
+        except ValueError as error:
+            raise DataError("image", "an address", str(error)[:100], _DO) from None
         if parts.path.rstrip("/").endswith("/data/local-files") and self.root is not None:
             return self._local(parse_qs(parts.query).get("d", [""])[0])
         own = urlsplit(self.address)

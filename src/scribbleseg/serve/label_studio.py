@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from scribbleseg.data.formats.label_studio import region
+from scribbleseg.data.formats.label_studio import framed, region
 from scribbleseg.data.formats.qupath import outline
 from scribbleseg.errors import DataError
 from scribbleseg.extras import library
@@ -147,7 +147,7 @@ def regions(answer: Answer, control: Control) -> dict[str, Any]:
         if not inside.any():
             continue
         if control.kind == "brushlabels":
-            result.append(region(label, inside, class_id, control.name, control.picture))
+            result.append(region(label, inside, f"region{class_id}", control.name, control.picture))
         else:
             result += _polygons(label, inside, class_id, control)
     return {"result": result, "score": answer.confidence}
@@ -163,10 +163,9 @@ def _polygons(label: str, inside: np.ndarray, class_id: int, control: Control) -
         points = (shapely.get_coordinates(ring)[:-1] * (100 / width, 100 / height)).tolist()
         if len(points) < 3:
             continue
-        frame = region(label, inside[:0], class_id, control.name, control.picture)
-        size = {"original_width": width, "original_height": height}
         value = {"points": points, "polygonlabels": [label], "closed": True}
-        found.append(frame | size | {"id": f"region{class_id}-{number}", "type": "polygonlabels", "value": value})
+        name = f"region{class_id}-{number}"
+        found.append(framed("polygonlabels", value, inside.shape, name, control.name, control.picture))
     return found
 
 
@@ -184,9 +183,8 @@ async def _tree(request: Request) -> dict[str, Any]:
     try:
         tree = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise DataError(
-            "body", "a JSON object", str(error)[:100] or "nested too deep", "send what Label Studio sends"
-        ) from None
+        got = f"no JSON at character {error.pos}" if isinstance(error, json.JSONDecodeError) else "no UTF-8, or too deep"
+        raise DataError("body", "a JSON object", got, "send what Label Studio sends") from None
     if not isinstance(tree, dict):
         raise DataError("body", "a JSON object", type(tree).__name__, "send what Label Studio sends")
     return tree

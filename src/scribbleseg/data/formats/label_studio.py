@@ -100,7 +100,7 @@ class LabelStudio(Format):
                 nonlocal count
                 name = write_picture(image, out / "images") if image.image is not None else f"{image.stem}.png"
                 result = [
-                    region(label, image.labels == k, k) for k, label in enumerate(about.names) if (image.labels == k).any()
+                    region(label, image.labels == k, f"region{k}") for k, label in enumerate(about.names) if (image.labels == k).any()
                 ]
                 data = {"image": f"/data/local-files/?d={about.name}/images/{name}"}
                 task = {"id": count + 1, "data": data, "annotations": [{"result": result}]}
@@ -111,25 +111,34 @@ class LabelStudio(Format):
             stream.write("\n]\n")
 
 
-def region(label: str, inside: np.ndarray, number: int, control: str = "tag", picture: str = "image") -> dict[str, Any]:
-    """Return a brush mask as a result of Label Studio.
+def region(label: str, inside: np.ndarray, name: str, control: str = "tag", picture: str = "image") -> dict[str, Any]:
+    """Return a brush mask, bool (H, W), as a result of Label Studio; see :func:`framed`."""
+    value = {"format": "rle", "rle": encode_brush(inside), "brushlabels": [label]}
+    return framed("brushlabels", value, inside.shape, name, control, picture)
+
+
+def framed(
+    kind: str, value: dict[str, Any], size: tuple[int, ...], name: str, control: str, picture: str
+) -> dict[str, Any]:
+    """Return a region with what Label Studio wants around it.
 
     Args:
-        label: name of the class.
-        inside: bool (H, W).
-        number: of the region in its image.
+        kind: ``brushlabels`` or ``polygonlabels``.
+        value: what the region is.
+        size: (height, width) of the image.
+        name: of the region, unique in its image.
         control: ``name`` of the labelling configuration's ``BrushLabels``.
         picture: ``name`` of its ``Image``.
     """
     return {
-        "id": f"region{number}",
-        "type": "brushlabels",
+        "id": name,
+        "type": kind,
         "from_name": control,
         "to_name": picture,
-        "original_width": inside.shape[1],
-        "original_height": inside.shape[0],
+        "original_width": size[1],
+        "original_height": size[0],
         "image_rotation": 0,
-        "value": {"format": "rle", "rle": encode_brush(inside), "brushlabels": [label]},
+        "value": value,
     }
 
 

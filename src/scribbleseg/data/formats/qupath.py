@@ -135,11 +135,12 @@ def _draw(canvas: Canvas, name: str, geometry: dict[str, Any]) -> None:
 
 
 def outline(inside: np.ndarray) -> dict[str, Any]:
-    """Return a mask as GeoJSON polygons along the edges of its pixels."""
+    """Return a mask, bool (H, W), as GeoJSON polygons along the edges of its pixels, with points at corners alone."""
     shapely = library("shapely", "QuPath's polygons")
     edges = np.diff(np.pad(inside, ((0, 0), (1, 1))).astype(np.int8), axis=1)
     row, left = np.nonzero(edges == 1)
     right = np.nonzero(edges == -1)[1]
     shape = shapely.union_all(shapely.box(left, row, right, row + 1))
+    shape = shapely.simplify(shapely.normalize(shape), 0)  # a normal ring begins at a corner
     geometry: dict[str, Any] = json.loads(shapely.to_geojson(shape))
     return geometry
