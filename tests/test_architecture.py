@@ -35,7 +35,7 @@ FLOORS: tuple[set[str], ...] = (
         "audit",
         "check",
     },
-    {"annotate", "bench", "distributed", "serve", "demo", "doctor", "api", "verbs", "cli"},
+    {"annotate", "bench", "distributed", "serve", "web", "napari", "demo", "doctor", "api", "verbs", "cli"},
 )
 FLOOR = {name: n for n, names in enumerate(FLOORS) for name in names}
 

@@ -15,6 +15,7 @@ from scribbleseg.errors import ScribblesegError
 from scribbleseg.verbs.data import check, convert, shard, simulate
 from scribbleseg.verbs.models import compare, evaluate, export, predict, report
 from scribbleseg.verbs.options import Device
+from scribbleseg.verbs.serve import serve
 
 app = typer.Typer(
     name="scribbleseg",
@@ -60,7 +61,7 @@ def train(
         raise typer.Exit(130) from None
 
 
-for verb in (predict, evaluate, compare, report, export, audit, check, convert, simulate, shard):
+for verb in (predict, evaluate, compare, report, export, serve, audit, check, convert, simulate, shard):
     app.command()(verb)
 
 

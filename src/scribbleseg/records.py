@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int
-from torch import Tensor
+
+if TYPE_CHECKING:  # pictures and label maps are read, drawn and served where there is no PyTorch
+    from torch import Tensor
 
 #: The one label value that means "nobody said what this pixel is". Never a class, never guessed.
 UNLABELLED = 255
@@ -79,6 +81,8 @@ class Batch:
 
     def to(self, device: Any) -> Batch:
         """Return the batch on another device."""
+        from torch import Tensor
+
         moved: dict[str, Any] = {
             field.name: value.to(device, non_blocking=True)
             for field in dataclasses.fields(self)

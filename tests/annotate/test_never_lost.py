@@ -205,16 +205,6 @@ def test_a_second_server_is_told_where_the_first_one_is(folder):
         pass
 
 
-def test_a_port_that_is_taken_is_told_or_another_one_is_picked():
-    from scribbleseg.annotate.server import listening
-    from scribbleseg.errors import ConfigError
-
-    with listening("127.0.0.1", None) as first, listening("127.0.0.1", None) as second:
-        assert first.getsockname()[1] != second.getsockname()[1]
-        with pytest.raises(ConfigError, match="in use"), listening("127.0.0.1", first.getsockname()[1]):
-            pass
-
-
 @pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir(), lambda path: path.write_text("x")])
 def test_folders_without_pictures(tmp_path, make):
     make(tmp_path / "nothing")

@@ -13,8 +13,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from scribbleseg.annotate.project import StaleError
-from scribbleseg.annotate.security import TooLongError, refused, too_long
+from scribbleseg.annotate.security import refused, too_long
 from scribbleseg.errors import DataError, ScribblesegError, StorageError
+from scribbleseg.web.guard import TooLongError
 
 Work = Callable[[Request, bytes], Response]
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hmac
-import re
 from dataclasses import dataclass
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from scribbleseg.web import guard
 
 #: Bytes of a request's body; of an import, which is kept on disk as it comes.
 MAX_BODY, MAX_IMPORT = 32 * 2**20, 2**30
@@ -19,21 +20,7 @@ POLICY = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
-_HEADERS = {
-    "content-security-policy": POLICY,
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cross-origin-resource-policy": "same-origin",
-    "cross-origin-opener-policy": "same-origin",
-}
-
-_HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?\Z")
-
-_LOOPBACK = {"127.0.0.1", "localhost", "[::1]"}
-
-
-class TooLongError(Exception):
-    """A body of more bytes than is allowed."""
+_HEADERS = {"content-security-policy": POLICY, **guard.HEADERS}
 
 
 @dataclass(frozen=True)
@@ -73,32 +60,15 @@ class Guard:
             await send(message)
 
         limit = limit_of(scope["path"])
-        taken = 0
-
-        async def counted() -> Message:
-            nonlocal taken
-            message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > limit:
-                raise TooLongError
-            return message
-
         if refusal is None and int(headers.get("content-length", "0")) > limit:
             refusal = too_long(scope["path"])
-        await (self.app if refusal is None else refusal)(scope, counted, answer)
+        await (self.app if refusal is None else refusal)(scope, guard.counted(receive, limit), answer)
 
     def _refusal(self, scope: Scope, headers: Headers, given: str) -> JSONResponse | None:
-        hosts = headers.getlist("host")
-        found = _HOST.match(hosts[0]) if len(hosts) == 1 else None
-        if found is None or not (self.token or found[1].lower() in _LOOPBACK | self.hosts):
-            return refused(403, "host", "the address that the server printed", ascii(headers.get("host", "none"))[:100])
-        origin = headers.get("origin")
-        if origin is not None and origin.lower() not in (f"http://{hosts[0]}".lower(), f"https://{hosts[0]}".lower()):
-            return refused(403, "origin", "a request of the page itself", ascii(origin)[:100])
-        if headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and scope["path"] != "/":
-            return refused(403, "origin", "a request of the page itself", "one of another page")
-        if not headers.get("content-length", "0").isdigit():
-            return refused(400, "body", "its length in bytes", "something else")
+        hosts = None if self.token else self.hosts
+        strange = guard.stranger(headers, hosts, "use the page", may_follow=scope["path"] == "/")
+        if strange is not None:
+            return strange
         if self.token and not self._knows(scope, headers, given):
             do = "open the address that `scribbleseg annotate` printed, with its token"
             return refused(401, "token", "the token", "another" if given else "none", do)
@@ -118,7 +88,7 @@ class Guard:
 
 def refused(status: int, where: str, expected: str, got: str, do: str = "use the page") -> JSONResponse:
     """Return an error in the form that all of them have."""
-    return JSONResponse({"where": where, "expected": expected, "got": got, "do": do}, status)
+    return guard.refused(status, where, expected, got, do)
 
 
 def too_long(path: str) -> JSONResponse:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import json
 import os
 import secrets
-import signal
-import socket
 import threading
 import webbrowser
 from collections.abc import Callable, Iterator
@@ -22,15 +19,11 @@ from scribbleseg.annotate.folder import STATE
 from scribbleseg.annotate.learning import Learning
 from scribbleseg.annotate.project import Project
 from scribbleseg.atomic import storage_error, write_text
-from scribbleseg.errors import ConfigError, DataError, StorageError
+from scribbleseg.errors import DataError, StorageError
+from scribbleseg.web.listening import Server, is_loopback, listening, shown_host, told
 
 #: The port where none is asked for; the next free one of the hundred from here is taken.
 PORT = 8321
-
-
-def told(line: str) -> None:
-    """Print at once, even where the output is a file."""
-    print(line, flush=True)
 
 
 def serve(
@@ -59,7 +52,7 @@ def serve(
     """
     if not folder.is_dir():
         raise DataError(folder, "a folder of pictures or a data set", "a file" if folder.exists() else "none", "check the path")
-    with only_server(folder) as listens, listening(host, port) as listener:
+    with only_server(folder) as listens, listening(host, port, PORT) as listener:
         project = Project(folder, say)
         learns = learner(project) if learner is not None else None
         taken = int(listener.getsockname()[1])
@@ -78,20 +71,6 @@ def serve(
             threading.Timer(0.5, webbrowser.open, (full,)).start()
         Server(config).run(sockets=[listener])
         say("stopped; everything is saved")
-
-
-class Server(uvicorn.Server):
-    """A server whose process goes on when Ctrl-C or SIGTERM has stopped it: uvicorn's own raises the signal again."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Stop gracefully at the first signal, at once at the second."""
-        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -127,45 +106,3 @@ def _noted(note: Path) -> str:
         told = json.loads(note.read_text(encoding="utf-8"))
         return f"{told['address']} (process {told['pid']})"
     return ""
-
-
-@contextlib.contextmanager
-def listening(host: str, port: int | None) -> Iterator[socket.socket]:
-    """Listen at an address.
-
-    Raises:
-        ConfigError: it is taken, or not this computer's.
-    """
-    failed: OSError | None = None
-    for number in range(PORT, PORT + 100) if port is None else (port,):
-        try:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            listener = socket.create_server((host, number), family=family, backlog=256)
-        except OSError as error:
-            failed = error
-            continue
-        except OverflowError:
-            break
-        with listener:
-            yield listener
-        return
-    reason = (failed.strerror or str(failed)) if failed is not None else "no such port"
-    place = f"{host}:{PORT if port is None else port}"
-    raise ConfigError("--host and --port", "a free port of this computer", f"{place}: {reason}", "choose another port")
-
-
-def is_loopback(host: str) -> bool:
-    """Say whether only this computer reaches an address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def shown_host(host: str) -> str:
-    """Return the name under which a browser finds the server."""
-    if host in ("0.0.0.0", "::"):
-        return socket.gethostname()
-    return f"[{host}]" if ":" in host else host

@@ -15,10 +15,11 @@ from starlette.routing import Route
 from scribbleseg.annotate.answers import Pool, answer, failure
 from scribbleseg.annotate.learning import Learning, tell
 from scribbleseg.annotate.project import Project
-from scribbleseg.annotate.security import TooLongError, too_long
+from scribbleseg.annotate.security import too_long
 from scribbleseg.annotate.transfer import export_model, export_predictions, export_strokes, join, scratch, unpacked
 from scribbleseg.data.formats.safety import safe_name
 from scribbleseg.errors import DataError
+from scribbleseg.web.guard import TooLongError
 
 
 def routes(project: Project, learner: Learning | None) -> list[Route]:

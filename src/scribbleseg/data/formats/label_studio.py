@@ -100,7 +100,9 @@ class LabelStudio(Format):
                 nonlocal count
                 name = write_picture(image, out / "images") if image.image is not None else f"{image.stem}.png"
                 result = [
-                    _region(label, image.labels == k, k) for k, label in enumerate(about.names) if (image.labels == k).any()
+                    region(label, image.labels == k, f"region{k}")
+                    for k, label in enumerate(about.names)
+                    if (image.labels == k).any()
                 ]
                 data = {"image": f"/data/local-files/?d={about.name}/images/{name}"}
                 task = {"id": count + 1, "data": data, "annotations": [{"result": result}]}
@@ -111,16 +113,32 @@ class LabelStudio(Format):
             stream.write("\n]\n")
 
 
-def _region(label: str, inside: np.ndarray, number: int) -> dict[str, Any]:
+def region(label: str, inside: np.ndarray, name: str, control: str = "tag", picture: str = "image") -> dict[str, Any]:
+    """Return a brush mask, bool (H, W), as a result of Label Studio; see :func:`framed`."""
+    value = {"format": "rle", "rle": encode_brush(inside), "brushlabels": [label]}
+    return framed("brushlabels", value, inside.shape, name, control, picture)
+
+
+def framed(kind: str, value: dict[str, Any], size: tuple[int, ...], name: str, control: str, picture: str) -> dict[str, Any]:
+    """Return a region with what Label Studio wants around it.
+
+    Args:
+        kind: ``brushlabels`` or ``polygonlabels``.
+        value: what the region is.
+        size: (height, width) of the image.
+        name: of the region, unique in its image.
+        control: ``name`` of the labelling configuration's ``BrushLabels``.
+        picture: ``name`` of its ``Image``.
+    """
     return {
-        "id": f"region{number}",
-        "type": "brushlabels",
-        "from_name": "tag",
-        "to_name": "image",
-        "original_width": inside.shape[1],
-        "original_height": inside.shape[0],
+        "id": name,
+        "type": kind,
+        "from_name": control,
+        "to_name": picture,
+        "original_width": size[1],
+        "original_height": size[0],
         "image_rotation": 0,
-        "value": {"format": "rle", "rle": encode_brush(inside), "brushlabels": [label]},
+        "value": value,
     }
 
 

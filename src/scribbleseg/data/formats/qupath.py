@@ -69,7 +69,7 @@ class QuPath(Format):
     @contextlib.contextmanager
     def writer(self, out: Path, about: About) -> Iterator[Add]:
         """See the base class."""
-        shapely = library("shapely", "QuPath's polygons")
+        library("shapely", "QuPath's polygons")
         colours = class_colours(len(about.names)).tolist()
 
         def add(image: Annotated) -> None:
@@ -78,7 +78,7 @@ class QuPath(Format):
             features = [
                 {
                     "type": "Feature",
-                    "geometry": json.loads(shapely.to_geojson(outline(image.labels == class_id))),
+                    "geometry": outline(image.labels == class_id),
                     "properties": {"objectType": "annotation", "classification": {"name": name, "color": colours[class_id]}},
                 }
                 for class_id, name in enumerate(about.names)
@@ -134,13 +134,9 @@ def _draw(canvas: Canvas, name: str, geometry: dict[str, Any]) -> None:
         raise DataError(where, "polygons, lines or points", repr(kind)[:60], "export annotations, not other objects")
 
 
-def outline(inside: np.ndarray) -> Any:
-    """Return a mask as one shape of shapely: the edges of its pixels, in pixels from the top left corner."""
-    shapely = library("shapely", "QuPath's polygons")
-    edges = np.diff(np.pad(inside, ((0, 0), (1, 1))).astype(np.int8), axis=1)
-    row, left = np.nonzero(edges == 1)
-    right = np.nonzero(edges == -1)[1]
-    return shapely.union_all(shapely.box(left, row, right, row + 1))
+def outline(inside: np.ndarray) -> dict[str, Any]:
+    """Return a mask, bool (H, W), as one GeoJSON geometry along the edges of its pixels, with points at corners alone."""
+    return _geojson(_shape(inside))
 
 
 def polygons(inside: np.ndarray) -> list[dict[str, Any]]:
@@ -149,4 +145,19 @@ def polygons(inside: np.ndarray) -> list[dict[str, Any]]:
     Cost: 1.5 s a million pixels of a speckled mask, far less where regions are large.
     """
     shapely = library("shapely", "QuPath's polygons")
-    return [json.loads(shapely.to_geojson(part)) for part in shapely.get_parts(outline(inside))]
+    return [_geojson(part) for part in shapely.get_parts(_shape(inside))]
+
+
+def _shape(inside: np.ndarray) -> Any:
+    """Return a mask as one shape of shapely, in pixels from the top left corner."""
+    shapely = library("shapely", "QuPath's polygons")
+    edges = np.diff(np.pad(inside, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    row, left = np.nonzero(edges == 1)
+    right = np.nonzero(edges == -1)[1]
+    shape = shapely.union_all(shapely.box(left, row, right, row + 1))
+    return shapely.simplify(shapely.normalize(shape), 0)  # a normal ring begins at a corner
+
+
+def _geojson(shape: Any) -> dict[str, Any]:
+    geometry: dict[str, Any] = json.loads(library("shapely", "QuPath's polygons").to_geojson(shape))
+    return geometry

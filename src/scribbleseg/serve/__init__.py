@@ -1,0 +1,1 @@
+"""The prediction server: a model behind an address, for programs of any kind."""
