@@ -42,7 +42,7 @@ class Done(BaseModel):
     done: bool
 
 
-def routes(project: Project, pictures: Pictures, learner: Learning | None, token_needed: bool) -> list[Route]:
+def routes(project: Project, pictures: Pictures, learner: Learning, token_needed: bool) -> list[Route]:
     """Return the routes."""
     pool = Pool(8)
 
@@ -91,7 +91,7 @@ def routes(project: Project, pictures: Pictures, learner: Learning | None, token
         return answer(about())
 
     def list_images(request: Request, body: bytes) -> Response:
-        rows, doubts = project.images(), learner.doubts() if learner is not None else {}
+        rows, doubts = project.images(), learner.doubts()
         columns = {
             "id": [row.id for row in rows],
             "stem": [row.stem for row in rows],
