@@ -84,7 +84,7 @@ def routes(project: Project, pictures: Pictures, learner: Learning, token_needed
             "can_undo": can_undo,
             "can_redo": can_redo,
             "bands": pictures.bands(image),
-            "problem": project.log.rows("SELECT problem FROM images WHERE id = ?", (image,))[0][0],
+            "problem": project.problem(image),
         }
 
     def show_project(request: Request, body: bytes) -> Response:

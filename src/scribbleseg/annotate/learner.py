@@ -230,11 +230,15 @@ class Learner:
             if not self._dirty and not self._classes_changed:
                 self._since = None
             seconds = None if since is None else round(time.monotonic() - since, 2)
-            message = "" if ready else "draw strokes of two classes"
-            self._instant = {"state": "ready" if ready else "waiting", "seconds": seconds, "message": message}
-            if not ready:
-                self._forget("instant")
+            self._tell_instant(ready, seconds)
             self._lock.notify_all()
+
+    def _tell_instant(self, ready: bool, seconds: float | None) -> None:
+        """Tell the page how the instant classifier is; without one there are no overlays of it. The lock is held."""
+        message = "" if ready else "draw strokes of two classes"
+        self._instant = {"state": "ready" if ready else "waiting", "seconds": seconds, "message": message}
+        if not ready:
+            self._forget("instant")
 
     def _show(self, shown: int | None) -> bool:
         """Predict the image that is looked at where its overlays are not those of the newest models."""
@@ -282,8 +286,9 @@ class Learner:
         with self._lock:
             if found is not None and (made := found[1]) is not None:
                 self._keep(found[0], made)
-            if mind.number("instant") and self._instant["state"] == "waiting":  # what was drawn before the start is learnt
-                self._instant = {"state": "ready", "seconds": None, "message": ""}
+            ready = mind.number("instant") > 0  # of what was drawn before the start, or changed without a word
+            if self._instant["state"] == ("waiting" if ready else "ready"):
+                self._tell_instant(ready, None)
             self._places = places
         return found is not None
 

@@ -18,6 +18,7 @@ from scribbleseg.annotate.places import Place, Seen, rank
 from scribbleseg.annotate.prediction import Prediction
 from scribbleseg.annotate.rival import Rival
 from scribbleseg.annotate.small import small_rgb
+from scribbleseg.annotate.store import file_stamp
 from scribbleseg.errors import ScribblesegError
 from scribbleseg.predict import pick_device
 
@@ -41,15 +42,16 @@ class Mind:
         self.project = project
         where = pick_device(device)
         encoder = None if backbone is None else Encoder(backbone, where)
-        source = "" if backbone is None else f"{backbone.resolve().name} {_stamp(backbone / 'model.safetensors')}"
+        source = "" if backbone is None else f"{backbone.resolve().name} {file_stamp(backbone / 'model.safetensors')}"
         self.cache = FeatureCache(project.state / "instant", encoder, source)
         self.dataset = project.dataset()
         self.rows = {row.id: row for row in project.images()}
         self.todo = [row.id for row in self.rows.values() if row.num_strokes or row.has_base]
         self.scanned = 0.0
         self.own: dict[int, list[Owned]] = {}
-        self.samples: dict[int, dict[str, tuple[int, Samples]]] = {}
+        self.samples: dict[int, dict[str, tuple[object, Samples]]] = {}
         self.versions: dict[int, int] = {}
+        self.stamps: dict[int, str] = {}
         self.classifier: Classifier | None = None
         self.instant_number = self.last = 0
         self.rival = Rival(project, self.dataset, where, backbone, lambda image: self.rows[image].stem, self._count)
@@ -86,7 +88,9 @@ class Mind:
         if image not in self.rows:
             self.rows = {row.id: row for row in self.project.images()}
         self.versions[image] = self.project.version(image)
-        self.own[image] = owned(self.project.strokes(image), self.project.labels(image))
+        self.stamps[image] = self._file_stamp(self.rows[image].stem)
+        resized = self.project.resized(image)
+        self.own[image] = [] if resized else owned(self.project.strokes(image), self.project.labels(image))
         return self.own[image]
 
     def _sample(self, image: int) -> None:
@@ -97,14 +101,14 @@ class Mind:
         own = self._read(image)
         features = self._features(image) if own else None
         for each in own:
-            known = before.get(each.key)
-            if known is not None and known[0] == len(each.pixels):
+            known, state = before.get(each.key), (len(each.pixels), self.stamps[image])
+            if known is not None and known[0] == state:
                 now[each.key] = known
             elif features is not None:
                 cells = features.cells(each.pixels)
                 rng = np.random.default_rng(len(each.pixels))
                 cells = cells if len(cells) <= PER_STROKE else np.sort(rng.choice(cells, PER_STROKE, replace=False))
-                now[each.key] = (len(each.pixels), Samples(each.label, features.at(cells)))
+                now[each.key] = (state, Samples(each.label, features.at(cells)))
         self.samples[image] = now
 
     def _features(self, image: int) -> Features:
@@ -115,7 +119,7 @@ class Mind:
     def _file_stamp(self, stem: str) -> str:
         with contextlib.suppress(ScribblesegError):
             path = self.dataset.image_path(stem)
-            return _stamp(path) if isinstance(path, Path) else ""
+            return file_stamp(path) if isinstance(path, Path) else ""
         return ""
 
     def instant(self, image: int) -> Prediction | None:
@@ -185,11 +189,12 @@ class Mind:
         return None
 
     def _scan(self) -> None:
-        """Look for images whose strokes came without a word: imported, or changed on disk."""
+        """Look for images whose strokes came without a word, imported or changed on disk, or whose pictures are others."""
         self.scanned = time.monotonic()
         self.rows = {row.id: row for row in self.project.images()}
         for row in self.rows.values():
-            if (row.num_strokes or row.has_base) and self.versions.get(row.id) != row.version:
+            drawn = row.num_strokes or row.has_base
+            if drawn and (self.versions.get(row.id), self.stamps.get(row.id)) != (row.version, self._file_stamp(row.stem)):
                 self.todo.append(row.id)
 
     def places(self) -> list[Place]:
@@ -223,10 +228,3 @@ class Mind:
     def choice(self) -> tuple[str, str]:
         """Return which overlay is shown, and why."""
         return self.rival.choice(sum(map(len, self.own.values())))
-
-
-def _stamp(path: Path) -> str:
-    with contextlib.suppress(OSError):
-        found = path.stat()
-        return f"{found.st_size} {found.st_mtime_ns}"
-    return ""
