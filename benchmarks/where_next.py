@@ -1,7 +1,9 @@
 """Do the frames that `Where next` proposes save strokes, against frames anywhere?
 
-    python -m benchmarks.where_next run DATA --backbone FOLDER [--sessions 4] [--strokes 12] [--out FILE]
+    python -m benchmarks.where_next run DATA --backbone FOLDER [--sessions 8] [--strokes 10] [--ways proposed] [--out FILE]
     python -m benchmarks.where_next write
+
+``run`` can be broken off: sessions that are in FILE are not played again.
 
 A simulated user: three random images of a set, one stroke of each of two classes in the first. Then, again and again, the user
 is led to a frame, sees there the largest piece that is wrong in the overlay, and draws one stroke of its true class in it; a
@@ -11,35 +13,28 @@ images after each stroke, and looks. All ways begin with the same strokes.
 
 from __future__ import annotations
 
-import argparse
-import json
+from argparse import ArgumentParser, Namespace
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from scipy import ndimage
+from scipy import ndimage, stats
 
-from benchmarks.instant import Session
 from benchmarks.ops.page import put, table
+from benchmarks.sessions import ROOT, Session, command, measure, origin, taught
 from scribbleseg.annotate.features import Encoder
-from scribbleseg.annotate.instant import PER_STROKE, Samples, fit, labels_and_doubt, smoothed
-from scribbleseg.annotate.owned import owned
+from scribbleseg.annotate.instant import fit, labels_and_doubt, smoothed
 from scribbleseg.annotate.places import Place, Seen, frames_of, rank
-from scribbleseg.atomic import write_text
 from scribbleseg.data.folder import open_dataset
 from scribbleseg.data.simulate import STYLES
 from scribbleseg.data.simulate.image import simulate
 from scribbleseg.data.vector import rasterise
 from scribbleseg.metrics import counts as metrics
-from scribbleseg.provenance import provenance
 from scribbleseg.records import UNLABELLED, Stroke
 
-ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "where_next.json"
-PAGE = ROOT / "docs" / "explanation" / "live_learning.md"
 
 SETS = ("grabcut20-scribbles", "acdc-scribble", "voc-animals", "camvid")
 
@@ -68,20 +63,14 @@ class User:
 
     def overlays(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Return classes and doubt of each image, learnt from what is drawn."""
-        samples = []
-        for stem, strokes in self.drawn.items():
-            features = self.session.features[stem]
-            for own in owned(strokes, rasterise(strokes, features.size)):
-                cells = features.cells(own.pixels)
-                rng = np.random.default_rng(len(own.pixels))
-                cells = cells if len(cells) <= PER_STROKE else rng.choice(cells, PER_STROKE, replace=False)
-                samples.append(Samples(own.label, features.at(cells)))
-        classifier = fit(samples)
+        lessons = (taught(strokes, self.session.features[stem]) for stem, strokes in self.drawn.items())
+        classifier = fit([each for own in lessons for each in own.values()])
         assert classifier is not None
         found = {}
         for stem, features in self.session.features.items():
             guide = np.asarray(features.filters[..., :3], np.float32).mean(axis=-1)
-            found[stem] = labels_and_doubt(smoothed(classifier.probabilities(features), guide), classifier.classes)
+            probs = smoothed(classifier.probabilities(features), guide)
+            found[stem] = labels_and_doubt(probs, classifier.classes)[:2]
         return found
 
     def miou(self, overlays: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> float:
@@ -153,24 +142,23 @@ def play(session: Session, way: str, seed: int, strokes: int) -> dict[str, list[
 
 
 def run(
-    data: Path, backbone: Path | None, sessions: int, strokes: int, out: Path | None = None, sets: Sequence[str] = SETS
+    data: Path,
+    backbone: Path | None,
+    sessions: int,
+    strokes: int,
+    out: Path | None = None,
+    sets: tuple[str, ...] = SETS,
+    ways: Sequence[str] = WAYS,
 ) -> dict[str, Any]:
-    """Play some sessions of each set in every way; after each session ``out`` has all so far."""
-    torch.set_num_threads(1)
-    rows: list[dict[str, Any]] = []
-    result = {"provenance": provenance(0), "strokes": strokes, "backbone": backbone.name if backbone else None, "rows": rows}
-    encoder = None if backbone is None else Encoder(backbone)
-    for seed in range(sessions):
-        for name in sets:
-            session = Session(open_dataset(data / name), 100 + seed, encoder)
-            if len({stroke.label for stem, stroke in session.strokes if stem == session.stems[0]}) < 2:
-                continue
-            for way in WAYS:
-                rows.append({"set": name, "seed": seed, "way": way, **play(session, way, seed, strokes)})
-            print(name, seed, {row["way"]: row["miou"][-1] for row in rows[-len(WAYS) :]}, flush=True)
-            if out is not None:
-                write_text(out, json.dumps(result, indent=1) + "\n")
-    return result
+    """Play some sessions of each set in every way; those in ``out`` already are taken from there."""
+
+    def one(name: str, seed: int, encoder: Encoder | None) -> list[dict[str, Any]]:
+        session = Session(open_dataset(data / name), 100 + seed, encoder)
+        if len({stroke.label for stem, stroke in session.strokes if stem == session.stems[0]}) < 2:
+            return []  # nothing to begin with in the first image
+        return [{"way": way, **play(session, way, seed, strokes)} for way in ways]
+
+    return measure({"strokes": strokes, "ways": list(ways)}, data, backbone, sessions, out, one, sets)
 
 
 def needed(curve: Sequence[float], target: float) -> int:
@@ -185,19 +173,20 @@ def section(result: Mapping[str, Any]) -> list[str]:
         games[row["set"], row["seed"]][row["way"]] = row
     sets = [name for name in SETS if any(each == name for each, _ in games)]
     body: list[list[str]] = []
-    gains: dict[str, list[float]] = {way: [] for way in WAYS}
+    ways = result["ways"]
+    gains: dict[str, dict[str, list[float]]] = {way: {} for way in ways}
     for name in sets:
         own = [game for (each, _), game in games.items() if each == name]
-        for way in WAYS:
+        for way in ways:
             curves = np.array([game[way]["miou"] for game in own])
             goals = [game["random"]["miou"][-1] for game in own]
             strokes = [needed(game[way]["miou"], goal) for game, goal in zip(own, goals, strict=True)]
             looks = [game[way]["looks"][-1] for game in own]
-            gains[way] += [float(np.mean(game[way]["miou"]) - np.mean(game["random"]["miou"])) for game in own]
+            gains[way][name] = [float(np.mean(game[way]["miou"]) - np.mean(game["random"]["miou"])) for game in own]
             scores = [f"{curves[:, n].mean():.3f}" for n in (4, 8, result["strokes"]) if n < curves.shape[1]]
             body.append(
                 [
-                    f"{name}, {len(own)} sessions" if way == WAYS[0] else "",
+                    f"{name}, {len(own)} sessions" if way == ways[0] else "",
                     way,
                     *scores,
                     f"{np.mean(strokes):.1f}",
@@ -207,37 +196,38 @@ def section(result: Mapping[str, Any]) -> list[str]:
     last = result["strokes"]
     heads = ["", "frames", *(f"mIoU after {n}" for n in (4, 8, last)), "strokes to random's last", "looks in all"]
     lines = [*table(heads, body), ""]
-    for way in WAYS[1:]:
-        mean = float(np.mean(gains[way]))
-        error = float(np.std(gains[way], ddof=1) / len(gains[way]) ** 0.5)
-        lines.append(
-            f"`{way}` against `random`: mIoU, mean over all strokes, {100 * mean:+.1f} ± {100 * error:.1f} points (standard "
-            f"error over {len(gains[way])} sessions), better in {sum(g > 0 for g in gains[way])} of them."
-        )
-    made = result["provenance"]
-    lines += [
-        "",
-        f"Backbone {result['backbone']}; {made['machine']['processor']}, one thread; commit {made['commit']}, "
-        f"{made['date'][:10]}; `python -m benchmarks.where_next`.",
-    ]
-    return lines
+    for way in ways[1:]:
+        every = [gain for own in gains[way].values() for gain in own]
+        each = "; ".join(f"{name} {paired(own)}" for name, own in gains[way].items())
+        lines += [
+            f"`{way}` against `random` in the same session: mIoU, mean over all strokes, {paired(every)} points (95 % interval "
+            f"of the paired difference, {len(every)} sessions), better in {sum(g > 0 for g in every)} of them. By set: {each}.",
+            "",
+        ]
+    return [*lines, origin(result, "where_next")]
+
+
+def paired(gains: Sequence[float]) -> str:
+    """Return the mean of differences and its 95 % interval by Student's t, in points."""
+    mean = 100 * float(np.mean(gains))
+    if len(gains) < 2:
+        return f"{mean:+.1f}"
+    reach = 100 * float(stats.t.ppf(0.975, len(gains) - 1) * stats.sem(gains))
+    return f"{mean:+.1f} ({mean - reach:+.1f} to {mean + reach:+.1f})"
 
 
 def main() -> None:
     """Parse, run, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["run", "write"])
-    parser.add_argument("data", type=Path, nargs="?")
-    parser.add_argument("--backbone", type=Path)
-    parser.add_argument("--sessions", type=int, default=4)
-    parser.add_argument("--strokes", type=int, default=12)
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    given = parser.parse_args()
-    if given.what == "run":
-        run(given.data, given.backbone, given.sessions, given.strokes, given.out)
-    else:
-        result = json.loads(RESULTS.read_text(encoding="utf-8"))
-        write_text(PAGE, put(PAGE.read_text(encoding="utf-8"), "where-next", section(result)))
+
+    def further(parser: ArgumentParser) -> None:
+        parser.add_argument("--strokes", type=int, default=10)
+        parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="random is always among them")
+
+    def measured(given: Namespace) -> None:
+        ways = [way for way in WAYS if way in given.ways or way == WAYS[0]]
+        run(given.data, given.backbone, given.sessions, given.strokes, given.out, ways=ways)
+
+    command(__doc__, RESULTS, measured, lambda page, result: put(page, "where-next", section(result)), 8, further)
 
 
 if __name__ == "__main__":

@@ -170,9 +170,9 @@ def test_half_written_files_are_no_obstacle(training: Training, text: str) -> No
 
 
 def test_the_learner_starts_weighs_and_tells(project: FakeProject, monkeypatch: Any) -> None:
-    from scribbleseg.annotate import mind
+    from scribbleseg.annotate import rival
 
-    monkeypatch.setattr(mind, "settings", lambda root, *words: small(root, 4))
+    monkeypatch.setattr(rival, "settings", lambda root, *words: small(root, 4))
     learner = Learner(project, "cpu")
     learner.look_at(1)
     learner.train("start", 4)
@@ -184,11 +184,14 @@ def test_the_learner_starts_weighs_and_tells(project: FakeProject, monkeypatch: 
     found = learner.prediction(1, "network")
     assert found is not None
     assert found.kind == "network"
+    assert found.sure is not None
+    assert found.sure.min() >= 255 // 2  # of two classes
     assert found.seen
     assert found.trained_on == 2
     shown = learner.status()["shown"]["kind"]
-    scores = found.scores or learner.prediction(1, "network").scores  # type: ignore[union-attr]
-    if scores and scores["network"]["value"] is not None:
+    scores = found.scores
+    assert scores["network"]["strokes"] == scores["instant"]["strokes"] == learner.status()["training"]["held_out"]
+    if scores["network"]["value"] is not None:
         assert (shown == "network") == (scores["network"]["value"] > scores["instant"]["value"])
     learner.train("resume")
     until(lambda: "done" in learner.status()["training"]["message"])

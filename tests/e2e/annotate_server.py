@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -42,6 +43,7 @@ class FakeLearner:
         return SimpleNamespace(
             labels=(green > 0).astype(np.uint8),
             doubt=(255 * np.exp(-12 * np.abs(green))).astype(np.uint8),
+            sure=(255 - 127 * np.exp(-12 * np.abs(green))).astype(np.uint8),
             kind="instant",
             number=len(strokes),
             version=self.project.version(image),
@@ -50,6 +52,9 @@ class FakeLearner:
             title="Instant model",
             scores={"instant": {"value": 0.9, "error": 0.03, "strokes": 12, "classes": 2}},
         )
+
+    def predictions(self, images: Sequence[int]) -> Iterator[tuple[int, Any]]:
+        return ((image, made) for image in images if (made := self.prediction(image)) is not None)
 
     def doubts(self) -> dict[int, float]:
         return {row.id: row.id / 10 for row in self.project.images() if row.num_strokes == 0}

@@ -42,7 +42,7 @@ class Done(BaseModel):
     done: bool
 
 
-def routes(project: Project, pictures: Pictures, learner: Learning | None, token_needed: bool) -> list[Route]:
+def routes(project: Project, pictures: Pictures, learner: Learning, token_needed: bool) -> list[Route]:
     """Return the routes."""
     pool = Pool(8)
 
@@ -84,14 +84,14 @@ def routes(project: Project, pictures: Pictures, learner: Learning | None, token
             "can_undo": can_undo,
             "can_redo": can_redo,
             "bands": pictures.bands(image),
-            "problem": project.log.rows("SELECT problem FROM images WHERE id = ?", (image,))[0][0],
+            "problem": project.problem(image),
         }
 
     def show_project(request: Request, body: bytes) -> Response:
         return answer(about())
 
     def list_images(request: Request, body: bytes) -> Response:
-        rows, doubts = project.images(), learner.doubts() if learner is not None else {}
+        rows, doubts = project.images(), learner.doubts()
         columns = {
             "id": [row.id for row in rows],
             "stem": [row.stem for row in rows],

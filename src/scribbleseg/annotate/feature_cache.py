@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -63,10 +65,10 @@ class FeatureCache:
         path = self.folder / f"{key}.npz"
         try:
             os.utime(path)
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 filters, maps = stored["filters"], stored["maps"]
-        except (OSError, ValueError, KeyError, EOFError):
-            return None
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+            return None  # it is computed again, and written anew
         whole = filters.shape == (*grid_of(size), NUM_FILTERS) and filters.dtype == maps.dtype == np.float16 and maps.ndim == 3
         return Features(filters, maps, size) if whole else None
 
