@@ -91,17 +91,8 @@ def routes(project: Project, pictures: Pictures, learner: Learning | None, token
         return answer(about())
 
     def list_images(request: Request, body: bytes) -> Response:
-        rows, doubts = project.images(), learner.doubts() if learner is not None else {}
-        columns = {
-            "id": [row.id for row in rows],
-            "stem": [row.stem for row in rows],
-            "strokes": [row.num_strokes for row in rows],
-            "done": [row.done for row in rows],
-            "doubt": [doubts.get(row.id) for row in rows],
-            "version": [row.version for row in rows],
-            "has_base": [row.has_base for row in rows],
-        }
-        return answer(columns)
+        columns, doubts = project.columns(), learner.doubts() if learner is not None else {}
+        return answer({**columns, "doubt": [doubts.get(image) for image in columns["id"]]})
 
     def show_image(request: Request, body: bytes) -> Response:
         image = number_in(request, "image")

@@ -43,7 +43,11 @@ export class ImageList {
 
   /** Read all rows. */
   async load() {
-    const columns = await get("/api/images");
+    this.take(await get("/api/images"));
+  }
+
+  /** Take over the server's columns. */
+  take(columns) {
     this.rows = columns.id.map((id, k) => ({
       id,
       stem: columns.stem[k],

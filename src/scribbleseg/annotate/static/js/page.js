@@ -22,6 +22,7 @@ import { Poll } from "./poll.js";
 import { PredictionPanel } from "./prediction_panel.js";
 import { RenderingPanel } from "./rendering_panel.js";
 import { showSaveState } from "./save_state.js";
+import { Selection } from "./selection.js";
 import { Stage } from "./stage.js";
 import { t } from "./text.js";
 import { Toolbar, actionsOf } from "./toolbar.js";
@@ -50,7 +51,7 @@ export class Page {
     const classes = () => this.classes.classes;
     this.picture = new PictureLayer(this.stage);
     this.overlay = new OverlayLayer(this.stage, classes);
-    this.strokes = new StrokesLayer(this.stage, classes);
+    this.strokes = new StrokesLayer(this.stage, classes, byId("layer-live"));
     this.stage.add("layer-picture", this.picture);
     this.stage.add("layer-overlay", this.overlay);
     this.stage.add("layer-strokes", this.strokes);
@@ -62,16 +63,19 @@ export class Page {
     this.places = new PlacesPanel(this.view);
     this.audit = new AuditPanel(this.view, classes);
     this.files = new FilesPanel(project);
+    this.selection = new Selection(this);
     this.toolbar = new Toolbar(this);
     this.#connect();
   }
 
   #connect() {
     showSaveState(this.sender);
-    new Pointer(this.stage, this.drawing, () => this.spaceHeld || this.tools.tool === "pan" || this.audit.on);
-    new KeyboardPen(this.stage, this.drawing, say);
+    const picks = (place) => this.selection.pickAt(place);
+    new Pointer(this.stage, this.drawing, () => this.spaceHeld || this.tools.tool === "pan" || this.audit.on, picks);
+    new KeyboardPen(this.stage, this.drawing, say, picks);
     listen(actionsOf(this));
     this.list.chosen.on((id) => this.show(id));
+    this.picture.preparing.on((on) => (byId("preparing").hidden = !on));
     this.rendering.changed.on((query) => this.picture.open(this.document, query));
     this.places.wanted.on((place) => this.goTo(place.image, place.x0, place.y0, place.x1, place.y1));
     this.audit.wanted.on(({ image, x, y, radius }) => {
@@ -148,6 +152,7 @@ export class Page {
     this.classes.count(strokes);
     this.list.update(id, { strokes: strokes.length });
     this.toolbar.update();
+    this.selection.update();
     showHints(this.hints, strokes, this.classes.classes);
     this.stage.redraw(this.strokes);
   }
@@ -183,6 +188,7 @@ export class Page {
   /** Read the image's strokes again, unless something is under way. */
   async #refresh() {
     const { document } = this;
+    if (!document) return;
     const state = await get(`/api/images/${document.id}`).catch(() => null);
     if (!state || document !== this.document || this.sender.pending(document.id).length > 0) return;
     document.load(state);
