@@ -81,7 +81,8 @@ class User:
         found = {}
         for stem, features in self.session.features.items():
             guide = np.asarray(features.filters[..., :3], np.float32).mean(axis=-1)
-            found[stem] = labels_and_doubt(smoothed(classifier.probabilities(features), guide), classifier.classes)
+            probs = smoothed(classifier.probabilities(features), guide)
+            found[stem] = labels_and_doubt(probs, classifier.classes)[:2]
         return found
 
     def miou(self, overlays: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> float:

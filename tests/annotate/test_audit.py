@@ -49,6 +49,30 @@ def test_all_right_and_all_wrong(page):
         assert [each["name"] for each in result["classes"]] == ["background", "object"]
 
 
+def test_the_reliability_curve_has_the_ranges_that_were_answered(page):
+    for item in begin(page)["items"]:
+        label = predicted(page, item["image"], item["x"], item["y"])
+        page.post("/api/audit/answers", json={"item": item["item"], "class": 0 if label == 1 else label})
+    curve = page.get("/api/audit").json()["reliability"]
+    assert [row["n"] for row in curve] == [6, 6]
+    assert [row["confidence"] for row in curve] == pytest.approx([200 / 255, 250 / 255])
+    assert [row["accuracy"] for row in curve] == [1, 0]  # the surer class was wrong everywhere
+    assert all(0 <= row["interval"][0] <= row["accuracy"] <= row["interval"][1] <= 1 for row in curve)
+
+
+def test_without_probabilities_the_curve_is_empty(folder):
+    class Silent(Learned):
+        def prediction(self, image, kind=None):
+            found = super().prediction(image, kind)
+            if found is not None:
+                found.sure = None
+            return found
+
+    with page_of(folder, learner=Silent()) as page:
+        page.post("/api/audit/answers", json={"item": begin(page)["items"][0]["item"], "class": 0})
+        assert page.get("/api/audit").json()["reliability"] == []
+
+
 def test_answers_survive_a_restart_and_may_be_changed(folder):
     with page_of(folder, learner=Learned()) as page:
         item = begin(page)["items"][0]["item"]

@@ -184,11 +184,14 @@ def test_the_learner_starts_weighs_and_tells(project: FakeProject, monkeypatch: 
     found = learner.prediction(1, "network")
     assert found is not None
     assert found.kind == "network"
+    assert found.sure is not None
+    assert found.sure.min() >= 255 // 2  # of two classes
     assert found.seen
     assert found.trained_on == 2
     shown = learner.status()["shown"]["kind"]
-    scores = found.scores or learner.prediction(1, "network").scores  # type: ignore[union-attr]
-    if scores and scores["network"]["value"] is not None:
+    scores = found.scores
+    assert scores["network"]["strokes"] == scores["instant"]["strokes"] == learner.status()["training"]["held_out"]
+    if scores["network"]["value"] is not None:
         assert (shown == "network") == (scores["network"]["value"] > scores["instant"]["value"])
     learner.train("resume")
     until(lambda: "done" in learner.status()["training"]["message"])

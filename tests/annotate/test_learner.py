@@ -52,7 +52,9 @@ def test_two_strokes_make_an_overlay_and_a_wrong_one_is_corrected(project: FakeP
     found = learner.prediction(1)
     assert found is not None
     assert (found.kind, found.version, found.trained_on, found.seen) == ("instant", 2, 1, True)
-    assert found.labels.shape == found.doubt.shape == (64, 96)
+    assert found.sure is not None
+    assert found.labels.shape == found.doubt.shape == found.sure.shape == (64, 96)
+    assert np.abs(found.doubt - 2.0 * (255 - found.sure)).max() <= 2, "of two classes: 1 − (p − (1 − p)) = 2 (1 − p)"
     assert accuracy(project, learner, 1) > 0.95
     first = found.number
     draw(project, learner, 1, right_stroke(project, 1, 1, 40))

@@ -105,3 +105,36 @@ def test_intervals_hold_the_truth_about_95_times_in_100(num_classes: int, accura
         held_iou += ((ends[0] <= truth) & (truth <= ends[1])).tolist()
     assert 0.91 <= np.mean(held) <= 0.985
     assert 0.92 <= np.mean(held_iou) <= 0.98
+
+
+@pytest.mark.parametrize("honest", [True, False])
+def test_a_model_that_is_as_often_right_as_it_is_sure_lies_on_the_diagonal(honest: bool) -> None:
+    rng = np.random.default_rng(7)
+    sizes, held, curves = (900_000, 100_000), [], 0
+    for _ in range(150):
+        given = allocate(np.array(sizes), 200)
+        items, answers = [], {}
+        for label, n in enumerate(given.tolist()):
+            for sure in rng.uniform(0.5, 1, n).tolist():
+                right = rng.random() < (sure if honest else sure - 0.25)
+                items.append(Item(len(items) + 1, "a", 0, 0, 24, label, sure))
+                answers[len(items)] = label if right else 1 - label
+        rows = estimate(Plan(NAMES, "pixel", sizes, tuple(items)), answers).reliability
+        held += [row["interval"][0] <= row["confidence"] <= row["interval"][1] for row in rows]
+        curves += sum(row["n"] for row in rows) == 200
+    assert curves == 150, "every answer is on the curve"
+    assert np.mean(held) >= 0.92 if honest else np.mean(held) < 0.5
+
+
+def test_each_answer_on_the_curve_counts_for_the_pixels_that_it_stands_for() -> None:
+    items = tuple(Item(k, "a", 0, 0, 24, int(k > 10), 0.75) for k in range(1, 21))
+    answers: dict[int, int | None] = dict.fromkeys(range(1, 21), 0)  # all of class 0 right, all of class 1 wrong
+    (row,) = estimate(Plan(NAMES, "pixel", (900, 100), items), answers).reliability
+    assert (row["n"], row["confidence"]) == (20, pytest.approx(0.75))
+    assert row["accuracy"] == pytest.approx(0.9)
+    assert row["interval"][0] < 0.9 < row["interval"][1]
+
+
+def test_without_probabilities_there_is_no_curve() -> None:
+    plan = Plan(NAMES, "pixel", (9, 9), tuple(Item(k, "a", 0, 0, 24, 0) for k in range(1, 5)))
+    assert estimate(plan, {1: 0, 2: 1}).reliability == ()

@@ -42,6 +42,7 @@ class FakeLearner:
         return SimpleNamespace(
             labels=(green > 0).astype(np.uint8),
             doubt=(255 * np.exp(-12 * np.abs(green))).astype(np.uint8),
+            sure=(255 - 127 * np.exp(-12 * np.abs(green))).astype(np.uint8),
             kind="instant",
             number=len(strokes),
             version=self.project.version(image),

@@ -30,7 +30,7 @@ class Learned:
         labels = np.zeros((20, 30), np.uint8)
         labels[:, 15:] = 1
         about = {"kind": "instant", "number": 3, "version": 0, "trained_on": 1, "seen": True, "title": "a stand-in"}
-        return SimpleNamespace(labels=labels, doubt=labels * 255, scores={}, **about)
+        return SimpleNamespace(labels=labels, doubt=labels * 255, sure=200 + labels * 50, scores={}, **about)
 
     def doubts(self):
         return {1: 0.5}

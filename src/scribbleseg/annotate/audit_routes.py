@@ -49,7 +49,7 @@ def routes(project: Project, learner: Learning | None) -> list[Route]:
         for row in project.images():
             found = learner.prediction(row.id) if learner is not None else None
             if found is not None:
-                sample.add(str(row.id), found.labels)
+                sample.add(str(row.id), found.labels, None if found.sure is None else found.sure / np.float32(255))
                 sides[str(row.id)] = found.labels.shape
                 kinds.add(f"{found.kind} {found.number}")
         plan = sample.plan()

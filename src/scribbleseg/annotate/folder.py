@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable
@@ -13,16 +12,19 @@ import yaml
 from scribbleseg.atomic import storage_error, write_text
 from scribbleseg.data.folder import Dataset, leaves_the_folder, open_dataset
 from scribbleseg.data.images import open_image
-from scribbleseg.data.listing import slice_stem
-from scribbleseg.data.readers import is_image, pillow, reader_of
+from scribbleseg.data.listing import pictures_below, slice_stem
+from scribbleseg.data.readers import pillow, reader_of
 from scribbleseg.data.readers.image import stem_of
 from scribbleseg.errors import DataError
 
 #: Name of the folder that holds what the page keeps beside the data set.
 STATE = ".scribbleseg"
 
-#: Names of stems are files' names with suffixes added: no disk takes more bytes.
-_MAX_BYTES = 200
+#: Folders of labels, beside the pictures.
+LABELS = ("scribbles", "strokes", "masks")
+
+#: Parts of stems are files' names with suffixes added: no disk takes more bytes; nor longer ways to a file than this.
+_MAX_BYTES, _MAX_LENGTH = 200, 1000
 
 
 def prepare(root: Path) -> tuple[Dataset, bool]:
@@ -45,9 +47,10 @@ def prepare(root: Path) -> tuple[Dataset, bool]:
             raise DataError(root, "a data set of plain files", "one in shards", "draw on the folder that it was made of")
         _must_stay_inside(dataset)
         return dataset, (root / STATE / "own_lists").exists()
-    images = next((name for name in (".", "images") if _pictures(root / name)), None)
-    if images is None:
-        raise DataError(root, "pictures in the folder or in its folder 'images'", "none", "name the folder that holds them")
+    found = pictures_below(root, _ours(root))
+    if not found:
+        raise DataError(root, "pictures in the folder or in folders inside it", "none", "name the folder that holds them")
+    images = "images" if all(path.is_relative_to(root / "images") for path in found) else "."
     name = "".join(c for c in root.resolve().name if c.isprintable()) or "project"
     tree = {"name": name, "names": {0: "background", 1: "object"}, "images": images, "scribbles": "scribbles"}
     tree |= {"strokes": "strokes", "splits": {"train": "train.txt"}}
@@ -61,15 +64,17 @@ def prepare(root: Path) -> tuple[Dataset, bool]:
 def stems_of(dataset: Dataset, say: Callable[[str], None]) -> list[str]:
     """Return the stems of all pictures, sorted, and of all lists; what cannot be a stem is told and left out.
 
-    Cost: one look at the folder. Of files that may be stacks the header is read: 1–2 ms each; pictures are not opened.
+    Pictures in folders inside the folder are named with them: ``2024/a``. What the page and a prediction write is none.
+
+    Cost: one look at each folder. Of files that may be stacks the header is read: 1–2 ms each; pictures are not opened.
     """
     folder = dataset.root / dataset.spec.images
     found: list[str] = []
     left_out: list[str] = []
-    for path in _pictures(folder):
-        stem = stem_of(path)
+    for path in pictures_below(folder, _ours(dataset.root, dataset)):
+        stem = (path.parent / stem_of(path)).relative_to(folder).as_posix()
         if not _can_be_listed(stem):
-            left_out.append(ascii(path.name)[1:-1])
+            left_out.append(ascii(path.relative_to(folder).as_posix())[1:-1])
         elif reader_of(path) is pillow.opened:
             found.append(stem)
         else:
@@ -101,23 +106,25 @@ def _slices(dataset: Dataset, path: Path, stem: str, left_out: list[str]) -> lis
     return [stem] if number == 1 else [slice_stem(stem, k) for k in range(number)]
 
 
-def _pictures(folder: Path) -> list[Path]:
-    """Return the pictures of a folder, without what the page itself writes."""
-    try:
-        with os.scandir(folder) as entries:
-            names = [Path(folder) / e.name for e in entries if not e.name.startswith(".") and not _is_ours(e)]
-    except OSError:
-        return []
-    return sorted(path for path in names if is_image(path))
+def _ours(root: Path, dataset: Dataset | None = None) -> Callable[[Path], bool]:
+    """Return what says of a folder that its pictures were written by us: labels, of data sets inside too, or predictions."""
+    spec = dataset.spec if dataset is not None else None
+    named = [spec.scribbles, spec.strokes, spec.masks] if spec is not None else []
+    known = {(root / name).resolve() for name in (*LABELS, *named) if name is not None}
 
+    def ours(folder: Path) -> bool:
+        labels = folder.name in LABELS and (folder.parent / "dataset.yaml").is_file()
+        return labels or folder.resolve() in known or (folder / "overlays").is_dir()
 
-def _is_ours(entry: os.DirEntry[str]) -> bool:
-    return entry.name in ("scribbles", "strokes", "masks") and entry.is_dir()
+    return ours
 
 
 def _can_be_listed(stem: str) -> bool:
-    fits = 0 < len(stem.encode(errors="replace")) <= _MAX_BYTES
-    return fits and stem.isprintable() and stem == stem.strip() and not leaves_the_folder(stem) and not stem.endswith("@*")
+    *folders, _ = parts = stem.split("/")
+    fits = all(0 < len(part.encode(errors="replace")) <= _MAX_BYTES for part in parts) and len(stem) <= _MAX_LENGTH
+    clear = not any(folder.lower().endswith((".json", ".png")) for folder in folders)  # or they would be in a label file's way
+    plain = stem.isprintable() and stem == stem.strip() and not leaves_the_folder(stem) and not stem.endswith("@*")
+    return fits and clear and plain
 
 
 def _must_be_writable(root: Path) -> None:

@@ -207,8 +207,14 @@ def smoothed(probs: np.ndarray, guide: np.ndarray) -> np.ndarray:
     return out / out.sum(axis=-1, keepdims=True)
 
 
-def labels_and_doubt(probs: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return class ids and doubt, uint8 (h, w): 255 where the two likeliest classes are equally likely, 0 where one is sure."""
+def labels_and_doubt(probs: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return class ids, doubt and certainty, uint8 (h, w).
+
+    Doubt is 255 where the two likeliest classes are equally likely, 0 where one is sure; certainty is 255 times the
+    probability of the likeliest.
+    """
     best = np.sort(probs, axis=-1)[..., -2:]
-    doubt = np.round(255 * (1 - (best[..., 1] - best[..., 0]))).clip(0, 255)
-    return classes[probs.argmax(axis=-1)].astype(np.uint8), doubt.astype(np.uint8)
+    doubt, sure = (
+        np.round(255 * share).clip(0, 255).astype(np.uint8) for share in (1 - best[..., 1] + best[..., 0], best[..., 1])
+    )
+    return classes[probs.argmax(axis=-1)].astype(np.uint8), doubt, sure

@@ -6,6 +6,7 @@ import threading
 import time
 import traceback
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,7 @@ class Learner:
         self._instant: dict[str, Any] = {"state": "waiting", "seconds": None, "message": "draw strokes of two classes"}
         self._training: dict[str, Any] = dict(NO_TRAINING)
         self._choice, self._why = "instant", "there is no trained network yet"
+        self._scores: dict[str, Any] = {}
         self._predictions: OrderedDict[tuple[int, str], Prediction] = OrderedDict()
         self._doubts: dict[int, float] = {}
         self._places: list[Place] = []
@@ -80,7 +82,8 @@ class Learner:
         """Return the overlay of an image: of the model that is shown, or of ``kind``; None where there is none yet."""
         with self._lock:
             kinds = [kind] if kind else [self._choice, "instant"]
-            return next((found for k in kinds if (found := self._predictions.get((image, k)))), None)
+            found = next((found for k in kinds if (found := self._predictions.get((image, k)))), None)
+            return found and replace(found, scores=self._scores)
 
     def doubts(self) -> dict[int, float]:
         """Return the mean doubt of each image that was predicted, from 0 to 1."""
@@ -172,6 +175,8 @@ class Learner:
         with self._lock:
             since = self._since
         ready = mind.learn(dirty, everything=classes)
+        if classes:
+            self._choose()
         image = shown if shown is not None else next(iter(sorted(dirty)), None)
         made = mind.instant(image) if ready and image is not None else None
         with self._lock:
@@ -183,7 +188,7 @@ class Learner:
             message = "" if ready else "draw strokes of two classes"
             self._instant = {"state": "ready" if ready else "waiting", "seconds": seconds, "message": message}
             if not ready:
-                self._predictions = OrderedDict((k, v) for k, v in self._predictions.items() if k[1] != "instant")
+                self._forget("instant")
             self._lock.notify_all()
 
     def _show(self, shown: int | None) -> bool:
@@ -212,8 +217,7 @@ class Learner:
             self._wait_until = time.monotonic() + WATCH_S
             self._watch()
         if mind.weigh():
-            with self._lock:
-                self._choice, self._why = mind.choice()
+            self._choose()
             return True
         found = mind.look_on()
         places = mind.places()
@@ -233,7 +237,20 @@ class Learner:
             self._mind.train(action, max_steps)
         except ScribblesegError as error:
             self._refused = " ".join(str(error).split())
+        self._choose()
         self._watch()
+
+    def _choose(self) -> None:
+        """Take over which model is the better one; overlays of a network that is no more are forgotten."""
+        assert self._mind is not None
+        with self._lock:
+            (self._choice, self._why), self._scores = self._mind.choice(), self._mind.told_scores()
+            if not self._mind.number("network"):
+                self._forget("network")
+
+    def _forget(self, kind: str) -> None:
+        """Forget the overlays of a kind; the lock is held."""
+        self._predictions = OrderedDict((k, v) for k, v in self._predictions.items() if k[1] != kind)
 
     def _watch(self) -> None:
         assert self._mind is not None

@@ -72,8 +72,8 @@ class Mind:
             self.samples.clear()
             self.own.clear()
             self.seen.clear()
-            self.scores = {"instant": None, "network": None}
-            self.weighed = ("", 0)
+            self._forget_network()
+            self._load()  # again, for its classes may be no longer those of the project
             self.todo = [row.id for row in self.project.images() if row.num_strokes or row.has_base]
             images = images | set(self.todo[:8])
         for image in sorted(images):
@@ -130,13 +130,13 @@ class Mind:
         features = self._features(image)
         probs = self.classifier.probabilities(features)
         probs = smoothed(probs, np.asarray(features.filters[..., :3], np.float32).mean(axis=-1))
-        labels, doubt = labels_and_doubt(probs, self.classifier.classes)
+        labels, doubt, sure = labels_and_doubt(probs, self.classifier.classes)
         self._remember(image, features, labels, doubt)
         taught = [key for key, own in self.samples.items() if own]
         title = f"instant, {sum(map(len, self.samples.values()))} strokes"
         version = self.versions.get(image, self.project.version(image))
         number = self.numbers["instant"]
-        return Prediction(labels, doubt, "instant", number, version, len(taught), image in taught, title, self._told())
+        return Prediction(labels, doubt, "instant", number, version, len(taught), image in taught, title, sure)
 
     def _remember(self, image: int, features: Features, labels: np.ndarray, doubt: np.ndarray) -> None:
         step = max(1, -(-max(labels.shape) // SEEN_PX))
@@ -225,10 +225,13 @@ class Mind:
         root = write_snapshot(folder, self.project.dataset(), strokes, np.random.default_rng(training.number))
         longest = max(max(size) for size, _ in strokes.values())
         training.start(settings(root, longest, self.backbone, self.device.type != "cpu", max_steps))
-        self.training, self.net, self.weighing = training, None, None
+        self.training = training
+        self._forget_network()
+
+    def _forget_network(self) -> None:
+        self.net, self.weighing, self.weighed = None, None, ("", 0)
         self.numbers["network"] = 0
         self.scores = {"instant": None, "network": None}
-        self.weighed = ("", 0)
 
     def training_status(self) -> dict[str, Any]:
         """Return ``training`` of /api/status."""
@@ -243,13 +246,11 @@ class Mind:
         if self.net is None or self.training is None:
             return None
         probs = self._network_probs(image)
-        labels, doubt = labels_and_doubt(probs, np.arange(probs.shape[-1]))
+        labels, doubt, sure = labels_and_doubt(probs, np.arange(probs.shape[-1]))
         seen = self.training.seen().get("stems", [])
         title = f"network {self.training.number}, step {self.net.step} of {self.training.max_steps()}"
         version, number = self.project.version(image), self.numbers["network"]
-        return Prediction(
-            labels, doubt, "network", number, version, len(seen), self.rows[image].stem in seen, title, self._told()
-        )
+        return Prediction(labels, doubt, "network", number, version, len(seen), self.rows[image].stem in seen, title, sure)
 
     def _network_probs(self, image: int) -> np.ndarray:
         assert self.net is not None
@@ -334,7 +335,8 @@ class Mind:
             why += f". It learnt from {note.get('strokes', 0)} strokes of {len(note.get('stems', []))} images{since}"
         return kind, why
 
-    def _told(self) -> dict[str, Any]:
+    def told_scores(self) -> dict[str, Any]:
+        """Return the scores of both models on held-out strokes, where there are any."""
         return {kind: each.tree() for kind, each in self.scores.items() if each is not None}
 
 

@@ -17,6 +17,7 @@ class Prediction:
 
     Attributes:
         labels, doubt: uint8 (h, w), class ids and doubt from 0 to 255, on a grid that may be coarser than the image.
+        sure: uint8 (h, w), 255 times the probability of the class; None where that was not kept.
         kind: ``instant`` or ``network``.
         number: of the model; a later one has a higher number.
         version: of the image's strokes that the instant classifier knew; of a network, that it was predicted at.
@@ -34,4 +35,5 @@ class Prediction:
     trained_on: int
     seen: bool
     title: str
+    sure: np.ndarray | None = None
     scores: dict[str, Any] = field(default_factory=dict)

@@ -8,6 +8,7 @@ import stat
 import tempfile
 import uuid
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -176,14 +177,17 @@ def join(project: Project, path: Path, name: str | None, unlabelled: str | None)
     name = recognise(path)[0] if name is None else name
     options = Options(unlabelled=unlabelled, images=project.root / project.spec.images)
     opened = format_named(name, "format").read(path, options)
-    images = {row.stem: row.id for row in project.images()}
+    rows = project.images()
+    names = Counter(Path(row.stem).name for row in rows)
+    by_name = {Path(row.stem).name: row.id for row in rows if names[Path(row.stem).name] == 1}  # other tools know no folders
+    images = {row.stem: row.id for row in rows}
     joined, table = Joined(), np.full(256, UNLABELLED, np.uint8)
     try:
         for item in opened.items:
             try:
                 image = item.load()
                 check_ids(item.stem, image.labels, opened.names)
-                id_ = images.get(image.stem, images.get(Path(image.stem).name))
+                id_ = images.get(image.stem, by_name.get(Path(image.stem).name))
                 if id_ is None:
                     raise DataError(image.stem, "the name of an image of this project", "none", "rename the file")
                 if not joined.converted:
@@ -195,6 +199,8 @@ def join(project: Project, path: Path, name: str | None, unlabelled: str | None)
                 joined.failed.append({"where": error.where, "expected": error.expected, "got": error.got, "do": error.do})
     except DataError as error:
         joined.failed.append({"where": error.where, "expected": error.expected, "got": error.got, "do": error.do})
+    if not joined.converted and not joined.failed:
+        raise DataError(name, "labels or strokes of at least one image", "none", "choose its format, or pack the files anew")
     return joined
 
 

@@ -34,7 +34,7 @@ class Estimate:
         unanswered: points that were seen but not decided.
         accuracy: share of the units that are right, and its interval.
         classes: a dict a class: name, number, precision, recall, iou, each with an ``…_interval``.
-        reliability: a dict a range of confidence: low, high, number, confidence, accuracy, interval.
+        reliability: a dict a range of confidence with answers: low, high, n, confidence (mean), accuracy, interval.
     """
 
     answered: int
@@ -167,7 +167,7 @@ def _reliability(
         worth = float(weight.sum() ** 2 / (weight**2).sum())  # as many points of equal weight would say as much
         begin, end = jeffreys(np.array([share * worth]), np.array([worth]))
         mean = float((weight * sure).sum() / weight.sum())
-        row = {"low": low, "high": high, "number": len(inside), "confidence": mean, "accuracy": share}
+        row = {"low": low, "high": high, "n": len(inside), "confidence": mean, "accuracy": share}
         table.append(row | {"interval": (float(begin[0]), float(end[0]))})
     return table
 

@@ -171,6 +171,6 @@ def table(found: Estimate, unit: Unit) -> str:
         lines += ["", "where the model was sure by     it was right in"]
         for row in found.reliability:
             where = f"{100 * row['low']:.0f} to {100 * row['high']:.0f} %"
-            lines.append(f"{where:<32}{show(row['accuracy'], row['interval'])}   {row['number']} answers")
+            lines.append(f"{where:<32}{show(row['accuracy'], row['interval'])}   {row['n']} answers")
     lines += ["", "in brackets: 95 % intervals (docs/explanation/audit.md)"]
     return "\n".join(lines)

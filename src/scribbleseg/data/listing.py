@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from scribbleseg.data.readers import FOLDERS, READERS
+from scribbleseg.data.readers import FOLDERS, READERS, is_image
 from scribbleseg.data.shards.files import File, Member
 from scribbleseg.errors import DataError
 
@@ -86,6 +86,33 @@ class Listing:
             return frozenset()
         self._names[folder] = changed, names
         return names
+
+
+def pictures_below(folder: Path, leave_out: Callable[[Path], bool] = lambda path: False) -> list[Path]:
+    """Return the pictures of a folder and of all folders in it, sorted.
+
+    Hidden files and folders are left out, and folders that are links are not looked into: they may lead in a circle.
+
+    Args:
+        folder: where to look.
+        leave_out: says of a folder whether it is not looked into.
+    """
+    found, waiting = [], [folder]
+    while waiting:
+        place = waiting.pop()
+        try:
+            with os.scandir(place) as entries:
+                inside = [(place / e.name, e.is_dir(), e.is_symlink()) for e in entries if not e.name.startswith(".")]
+        except OSError:
+            continue
+        for path, is_folder, is_link in inside:
+            if is_folder and leave_out(path):
+                continue
+            if is_image(path):
+                found.append(path)
+            elif is_folder and not is_link:
+                waiting.append(path)
+    return sorted(found)
 
 
 def _candidates(folder: File, stem: str) -> Iterator[tuple[File, int | None]]:

@@ -42,7 +42,8 @@ class QuPath(Format):
 
     def read(self, path: Path, options: Options) -> Source:
         """See the base class. Without names every file is read once before, to collect the classes."""
-        files = {safe_stem(file.name[: -len(file.suffix)], file): file for file in _files(path)}
+        folder = path if path.is_dir() else path.parent
+        files = {safe_stem(file.relative_to(folder).with_suffix("").as_posix(), file): file for file in _files(path)}
         found: set[str] = set()
         wanted = options.names or listed_names(path)
         for file in files.values() if wanted is None else ():
@@ -94,7 +95,7 @@ class QuPath(Format):
 def _files(path: Path) -> list[Path]:
     if path.is_file():
         return [path] if path.suffix.lower() in SUFFIXES else []
-    return (files_in(path, ".geojson", deep=False) or files_in(path, ".json")) if path.is_dir() else []
+    return (files_in(path, ".geojson", deep=True) or files_in(path, ".json")) if path.is_dir() else []
 
 
 def _features(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
