@@ -38,7 +38,7 @@ def routes(project: Project, learner: Learning | None) -> list[Route]:
             found = learner.prediction(row.id) if learner is not None else None
             about = {"version": row.version, "prediction_number": None if found is None else found.number}
         (revision,) = project.log.rows("SELECT COALESCE(MAX(seq), 0) FROM commands")[0]
-        tree |= {"revision": revision + project.class_version, "image": about, "hints": [], "storage": project.files.problem}
+        tree |= {"revision": revision + project.class_version, "image": about, "storage": project.files.problem}
         return answer(tree)
 
     def train(request: Request, body: bytes) -> Response:

@@ -153,8 +153,12 @@ export class Page {
     this.list.update(id, { strokes: strokes.length });
     this.toolbar.update();
     this.selection.update();
-    showHints(this.hints, strokes, this.classes.classes);
+    this.#hints();
     this.stage.redraw(this.strokes);
+  }
+
+  #hints() {
+    showHints(this.document.strokes, this.classes.classes, this.classes.elsewhere);
   }
 
   /** Send a command of the image shown; nothing happens for null. */
@@ -171,6 +175,7 @@ export class Page {
   bare(on) {
     this.strokes.hidden = on;
     this.stage.redraw(this.strokes);
+    this.selection.update();
     this.prediction.hold(on);
   }
 
@@ -230,9 +235,7 @@ export class Page {
     if (this.sender.offline) this.sender.retry();
     this.training.update(told);
     if (told.storage) notice(told.storage, "error");
-    this.hints = told.hints;
     if (!this.document || image !== this.document.id) return;
-    showHints(this.hints, this.document.strokes, this.classes.classes);
     if (told.image) {
       const newer = told.image.version > this.document.version;
       if (newer && this.sender.pending(image).length === 0 && !this.drawing.live) this.#refresh();
@@ -252,6 +255,8 @@ export class Page {
       this.classes.take(project);
       await this.#classesChanged();
     }
+    if (project) this.classes.elsewhere = project.classes.map((each) => each.strokes);
+    if (this.document) this.#hints();
     this.rankedAt = Date.now();
     await this.places.load();
     const columns = await get("/api/images").catch(() => null);

@@ -24,7 +24,7 @@ export class PlacesPanel {
   async load() {
     const told = await get("/api/next?limit=9").catch(() => null);
     this.places = told?.enabled === false ? [] : (told?.places ?? []);
-    this.why.textContent = told?.why || t("places.why");
+    this.why.textContent = told?.why ? sentence(told.why) : t("places.why");
     this.#draw();
   }
 
@@ -78,4 +78,8 @@ export class PlacesPanel {
       node.style.height = `${(place.y1 - place.y0) * this.view.scale}px`;
     }
   }
+}
+
+function sentence(text) {
+  return `${text[0].toUpperCase()}${text.slice(1)}${/[.!?…]$/.test(text) ? "" : "."}`;
 }

@@ -96,7 +96,7 @@ export class Selection {
     const { stroke } = this;
     if (!stroke) this.id = null;
     const count = document?.strokes.length ?? 0;
-    this.bar.hidden = tools.tool !== "select";
+    this.bar.hidden = tools.tool !== "select" || this.page.strokes.hidden;
     this.remove_.hidden = !stroke;
     this.before.disabled = this.after.disabled = count === 0;
     this.pick.hidden = !stroke || stroke.tool === "eraser";
@@ -116,8 +116,9 @@ export class Selection {
 
   #place() {
     const { stroke } = this;
-    this.halo.toggleAttribute("hidden", !stroke);
-    if (!stroke) return;
+    const seen = stroke && !this.page.strokes.hidden;
+    this.halo.toggleAttribute("hidden", !seen);
+    if (!seen) return;
     const { scale, x, y } = this.page.view;
     const points = stroke.points.length > 1 ? stroke.points : [...stroke.points, stroke.points[0]];
     const width = thinnest(stroke.width_px) * scale;
