@@ -241,7 +241,7 @@ export class Page {
       if (newer && this.sender.pending(image).length === 0 && !this.drawing.live) this.#refresh();
       this.prediction.offer(told.image.prediction_number ?? null);
     }
-    const revision = JSON.stringify(told.revision);
+    const revision = JSON.stringify([told.revision, told.image?.prediction_number, told.shown?.number, told.instant?.state]);
     if (revision !== this.revision) this.revised = true;
     this.revision = revision;
     if (this.revised && Date.now() - this.rankedAt > RANK_MS) this.#rank();

@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { Signal, byId, el } from "./dom.js";
 import { notice } from "./notice.js";
-import { t } from "./text.js";
+import { sentence, t } from "./text.js";
 
 export class PlacesPanel {
   constructor(view) {
@@ -78,8 +78,4 @@ export class PlacesPanel {
       node.style.height = `${(place.y1 - place.y0) * this.view.scale}px`;
     }
   }
-}
-
-function sentence(text) {
-  return `${text[0].toUpperCase()}${text.slice(1)}${/[.!?…]$/.test(text) ? "" : "."}`;
 }

@@ -24,3 +24,8 @@ export function label(node, name, key) {
   node.setAttribute("aria-label", name);
   if (node.matches("button")) node.title = key ? `${name} (${key})` : name;
 }
+
+/** Return words of the server as a sentence. */
+export function sentence(text) {
+  return text && `${text[0].toUpperCase()}${text.slice(1)}${/[.!?…]$/.test(text) ? "" : "."}`;
+}

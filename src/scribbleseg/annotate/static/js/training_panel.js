@@ -3,7 +3,7 @@
 import { post } from "./api.js";
 import { byId, el, svg } from "./dom.js";
 import { failed } from "./notice.js";
-import { t } from "./text.js";
+import { sentence, t } from "./text.js";
 
 const [WIDTH, HEIGHT] = [240, 44];
 
@@ -44,7 +44,7 @@ export class TrainingPanel {
     if (training?.max_steps) this.bar.value = training.step / training.max_steps;
     this.words.textContent = [instantWords(instant), trainingWords(training, state)].filter(Boolean).join(" ");
     this.losses.replaceChildren(...Object.entries(training?.losses ?? {}).map(([name, values]) => curve(name, values)));
-    this.shown.textContent = shown?.why ?? "";
+    this.shown.textContent = sentence(shown?.why ?? "");
   }
 }
 
