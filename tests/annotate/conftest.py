@@ -12,13 +12,20 @@ WRITING = {"X-Scribbleseg": "1"}
 @contextlib.contextmanager
 def page_of(root, **options):
     pytest.importorskip("starlette")
+    from scribbleseg.annotate.project import Project
+
+    with page_of_project(Project(root), options.pop("learner", None), **options) as client:
+        yield client
+
+
+@contextlib.contextmanager
+def page_of_project(project, learner, **options):
+    """Yield a client of a project's page; project and learner are closed afterwards."""
     from starlette.testclient import TestClient
 
     from scribbleseg.annotate.app import create_app
-    from scribbleseg.annotate.project import Project
 
-    project = Project(root)
-    app = create_app(project, options.pop("learner", None), **options)
+    app = create_app(project, learner, **options)
     with TestClient(app, base_url="http://127.0.0.1:8321", headers=WRITING, raise_server_exceptions=False) as client:
         client.project = project
         yield client

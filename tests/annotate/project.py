@@ -45,6 +45,9 @@ class FakeProject:
     def size(self, image: int) -> tuple[int, int]:
         return self.shape
 
+    def resized(self, image: int) -> bool:
+        return False
+
     def rgb(self, image: int) -> np.ndarray:
         return self._dataset.rgb(self.stem(image))
 

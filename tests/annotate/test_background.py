@@ -170,9 +170,9 @@ def test_half_written_files_are_no_obstacle(training: Training, text: str) -> No
 
 
 def test_the_learner_starts_weighs_and_tells(project: FakeProject, monkeypatch: Any) -> None:
-    from scribbleseg.annotate import mind
+    from scribbleseg.annotate import rival
 
-    monkeypatch.setattr(mind, "settings", lambda root, *words: small(root, 4))
+    monkeypatch.setattr(rival, "settings", lambda root, *words: small(root, 4))
     learner = Learner(project, "cpu")
     learner.look_at(1)
     learner.train("start", 4)

@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from scribbleseg.annotate.learner import Learner
+from scribbleseg.annotate.predicted import Progress, export_predictions
+from scribbleseg.annotate.project import Project
 from scribbleseg.data.formats import FORMATS
-from tests.annotate.conftest import page_of
+from scribbleseg.errors import DataError, ScribblesegError
+from tests.annotate.conftest import page_of, page_of_project
 from tests.annotate.test_drawing import labels_of, state_of
 from tests.fake.drawing import add, op, send
 from tests.fake.learning import Learned
@@ -101,10 +105,13 @@ def test_nothing_to_export_is_said(page):
         assert page.get(f"/api/export/{what}").status_code == 422
 
 
-def test_predictions_go_out_at_the_size_of_their_images(folder):
+def test_predictions_of_every_image_go_out_at_its_size(folder):
     with page_of(folder, learner=Learned()) as page:
         for kind, suffix in (("png", "png"), ("tiff", "tif"), ("geojson", "geojson")):
             with zipfile.ZipFile(io.BytesIO(exported(page, f"predictions?format={kind}"))) as archive:
+                assert archive.namelist() == [*(f"p{k}.{suffix}" for k in range(3)), "names.txt", "about.txt"]
+                assert archive.testzip() is None
+                assert archive.read("about.txt").decode() == "model: a stand-in, no. 3\nimages: 3 of 3\n"
                 name = next(n for n in archive.namelist() if n.endswith(suffix))
                 if kind == "png":
                     mask = np.asarray(Pillow.open(io.BytesIO(archive.read(name))))
@@ -113,6 +120,62 @@ def test_predictions_go_out_at_the_size_of_their_images(folder):
                     assert (mask[:, 30:] == 1).all()
                 if kind == "geojson":
                     assert json.loads(archive.read(name))["features"]
+
+
+def test_an_export_goes_on_over_images_that_cannot_be_predicted_and_leaves_nothing_behind(folder):
+    class Failing(Learned):
+        def predictions(self, images):
+            for image in images:
+                told.append(progress.tree())
+                yield image, DataError("p1", "a picture", "a broken one", "mend it") if image == 2 else self.prediction(1)
+
+    told, progress = [], Progress()
+    project = Project(folder)
+    data = b"".join(export_predictions(project, Failing(), "png", progress))
+    project.close()
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        assert archive.namelist() == ["p0.png", "p2.png", "names.txt", "about.txt"]
+        assert "images: 2 of 3\nnot predicted: p1" in archive.read("about.txt").decode()
+    assert told == [None, {"done": 0, "of": 3}, {"done": 1, "of": 3}]
+    assert progress.tree() is None
+    assert not list((folder / ".scribbleseg" / "exports").iterdir())
+
+
+def test_an_export_that_is_broken_off_leaves_nothing_behind(folder):
+    project, progress = Project(folder), Progress()
+    parts = export_predictions(project, Learned(), "geojson", progress)
+    next(parts)
+    parts.close()
+    project.close()
+    assert progress.tree() is None
+    assert not list((folder / ".scribbleseg" / "exports").iterdir())
+
+
+def test_the_learner_predicts_images_that_nobody_looked_at_with_one_model(folder):
+    project = Project(folder)
+    learner = Learner(project, "cpu")
+    with page_of_project(project, learner) as page:
+        assert page.get("/api/export/predictions?format=png").status_code == 422
+        send(page, 1, add(0, ((3, 3), (50, 3)), 5), add(1, ((3, 30), (50, 30)), 5))
+        assert learner.wait(120)
+        (folder / "p2.png").write_bytes(b"broken by now")
+        with zipfile.ZipFile(io.BytesIO(exported(page, "predictions?format=png"))) as archive:
+            assert archive.namelist() == ["p0.png", "p1.png", "names.txt", "about.txt"]
+            told = archive.read("about.txt").decode()
+            mask = np.asarray(Pillow.open(io.BytesIO(archive.read("p1.png"))))
+        assert mask.shape == (40, 60)
+        assert set(np.unique(mask)) <= {0, 1}
+        assert told.startswith("model: instant, 2 strokes, no. ")
+        assert "\nimages: 2 of 3\nnot predicted: " in told
+
+
+def test_who_waits_for_a_prediction_is_told_when_the_learner_stops(folder):
+    project = Project(folder)
+    learner = Learner(project, "cpu")
+    learner.close()
+    with pytest.raises(ScribblesegError, match="stopped"):
+        learner.predictions([1])
+    project.close()
 
 
 def test_a_prediction_is_shown_with_what_it_knew(folder):

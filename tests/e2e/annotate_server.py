@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -52,9 +53,12 @@ class FakeLearner:
             scores={"instant": {"value": 0.9, "error": 0.03, "strokes": 12, "classes": 2}},
         )
 
+    def predictions(self, images: Sequence[int]) -> Iterator[tuple[int, Any]]:
+        return ((image, made) for image in images if (made := self.prediction(image)) is not None)
+
     def doubts(self) -> dict[int, float]:
-        columns = self.project.columns()
-        return {image: image / 10 for image, n in zip(columns["id"], columns["strokes"], strict=True) if n == 0}
+        rows = self.project.log.rows("SELECT id FROM images WHERE num_strokes = 0")
+        return {image: image / 10 for (image,) in rows}
 
     def status(self) -> dict[str, Any]:
         training = {"state": self.state, "step": 40, "max_steps": 100, "seconds_left": 75, "message": ""}

@@ -15,8 +15,9 @@ from starlette.routing import BaseRoute
 
 from scribbleseg.annotate import audit_routes, drawing_routes, learning_routes, picture_routes, transfer_routes
 from scribbleseg.annotate.answers import failure
-from scribbleseg.annotate.learning import Learning, tell
+from scribbleseg.annotate.learning import Learning, NoLearning, tell
 from scribbleseg.annotate.pictures import Pictures
+from scribbleseg.annotate.predicted import Progress
 from scribbleseg.annotate.project import Project
 from scribbleseg.annotate.security import Guard, refused
 from scribbleseg.annotate.static_files import StaticFiles
@@ -41,21 +42,22 @@ def create_app(
         hosts: further names of this server that requests may be addressed to.
         further: routes of other parts of the page.
     """
-    pictures = Pictures(project)
+    pictures, progress = Pictures(project), Progress()
+    learns: Learning = learner if learner is not None else NoLearning()
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
-        await anyio.to_thread.run_sync(tell, learner, "close")
+        await anyio.to_thread.run_sync(tell, learns, "close")
         await anyio.to_thread.run_sync(project.close)
 
     routes: list[BaseRoute] = [
         *StaticFiles(STATIC).routes(),
-        *drawing_routes.routes(project, pictures, learner, bool(token)),
-        *picture_routes.routes(project, pictures, learner),
-        *learning_routes.routes(project, learner),
-        *audit_routes.routes(project, learner),
-        *transfer_routes.routes(project, learner),
+        *drawing_routes.routes(project, pictures, learns, bool(token)),
+        *picture_routes.routes(project, pictures, learns),
+        *learning_routes.routes(project, learns, progress),
+        *audit_routes.routes(project, learns),
+        *transfer_routes.routes(project, learns, progress),
         *further,
     ]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _http, Exception: _failed})

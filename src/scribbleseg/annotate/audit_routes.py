@@ -38,7 +38,7 @@ class Answer(BaseModel):
     label: Annotated[int | None, Field(ge=0, alias="class")]
 
 
-def routes(project: Project, learner: Learning | None) -> list[Route]:
+def routes(project: Project, learner: Learning) -> list[Route]:
     """Return the routes. An audit's points are kept with the project, so that a reload or a restart loses no answer."""
     pool = Pool(2)
 
@@ -47,7 +47,7 @@ def routes(project: Project, learner: Learning | None) -> list[Route]:
         sample = points.Pool(project.names, wanted.number, wanted.unit, np.random.default_rng())
         sides, kinds = {}, set()
         for row in project.images():
-            found = learner.prediction(row.id) if learner is not None else None
+            found = learner.prediction(row.id)
             if found is not None:
                 sample.add(str(row.id), found.labels, None if found.sure is None else found.sure / np.float32(255))
                 sides[str(row.id)] = found.labels.shape

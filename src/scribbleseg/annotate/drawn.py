@@ -53,6 +53,9 @@ class Drawn(Protocol):
     def size(self, image: int) -> tuple[int, int]:
         """Return (height, width) of an image."""
 
+    def resized(self, image: int) -> bool:
+        """Say whether the picture has another size now than when it was drawn on, so that its strokes teach nothing."""
+
     def rgb(self, image: int) -> np.ndarray:
         """Return an image's colours, float32 (H, W, 3)."""
 

@@ -134,6 +134,8 @@ class Files:
     def _write(self, image: int) -> None:
         project = self.project
         self.look(image)
+        if project.resized(image):
+            return
         stem, size = project.image(image).stem, project.size(image)
         shown, base, version, classes = project.shown(image)
         labels = project.raster(image, shown, base, classes)

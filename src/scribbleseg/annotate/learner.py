@@ -6,12 +6,14 @@ import threading
 import time
 import traceback
 from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scribbleseg.annotate.prediction import NO_TRAINING, Prediction
-from scribbleseg.errors import ScribblesegError
+from scribbleseg.errors import DataError, ScribblesegError
 
 if TYPE_CHECKING:
     from scribbleseg.annotate.drawn import Drawn
@@ -26,7 +28,7 @@ WATCH_S = 2.0
 
 
 class Learner:
-    """Learns from a project's strokes; threads inside, every method returns at once.
+    """Learns from a project's strokes; threads inside, every method but :meth:`predictions` returns at once.
 
     Args:
         project: what is drawn on.
@@ -41,6 +43,7 @@ class Learner:
         self._shown: int | None = None
         self._classes_changed = False
         self._orders: list[tuple[str, int | None]] = []
+        self._questions: list[tuple[Callable[[Mind], Any], Future[Any]]] = []
         self._closed = False
         self._since: float | None = None
         self._instant: dict[str, Any] = {"state": "waiting", "seconds": None, "message": "draw strokes of two classes"}
@@ -84,6 +87,37 @@ class Learner:
             kinds = [kind] if kind else [self._choice, "instant"]
             found = next((found for k in kinds if (found := self._predictions.get((image, k)))), None)
             return found and replace(found, scores=self._scores)
+
+    def predictions(self, images: Sequence[int]) -> Iterator[tuple[int, Prediction | ScribblesegError]]:
+        """Predict images with the model that is shown now, see :meth:`scribbleseg.annotate.learning.Learning.predictions`."""
+        with self._lock:
+            kind = self._choice
+        predict = self._ask(lambda mind: mind.frozen(kind))
+        if predict is None:
+            raise DataError("predictions", "a model", "none yet", "draw strokes of two classes and wait for the overlay")
+
+        def each() -> Iterator[tuple[int, Prediction | ScribblesegError]]:
+            for image in images:
+                try:
+                    yield image, self._ask(lambda _, image=image: predict(image))
+                except ScribblesegError as error:
+                    yield image, error
+
+        return each()
+
+    def _ask(self, work: Callable[[Mind], Any]) -> Any:
+        """Let the thread do something in idle time, and wait for what comes of it.
+
+        Raises:
+            ScribblesegError: the thread has ended; or as ``work``.
+        """
+        future: Future[Any] = Future()
+        with self._lock:
+            if self._closed:
+                raise _stopped()
+            self._questions.append((work, future))
+            self._lock.notify_all()
+        return future.result()
 
     def doubts(self) -> dict[int, float]:
         """Return the mean doubt of each image that was predicted, from 0 to 1."""
@@ -136,6 +170,17 @@ class Learner:
     # What follows runs in the thread.
 
     def _run(self) -> None:
+        try:
+            self._work()
+        finally:
+            with self._lock:
+                self._closed = True
+                for _, future in self._questions:
+                    future.set_exception(
+                        ScribblesegError("the learner", "one that runs", "it has stopped", "start the server again")
+                    )
+
+    def _work(self) -> None:
         from scribbleseg.annotate.mind import Mind  # torch and all that
 
         try:
@@ -162,7 +207,7 @@ class Learner:
                 return False
             if classes or dirty:
                 self._learn(dirty, classes, shown)
-            elif not self._show(shown) and not self._look_on():
+            elif not self._show(shown) and not self._answer() and not self._look_on():
                 self._rest()
         except Exception as error:
             self._fail(error)
@@ -185,11 +230,15 @@ class Learner:
             if not self._dirty and not self._classes_changed:
                 self._since = None
             seconds = None if since is None else round(time.monotonic() - since, 2)
-            message = "" if ready else "draw strokes of two classes"
-            self._instant = {"state": "ready" if ready else "waiting", "seconds": seconds, "message": message}
-            if not ready:
-                self._forget("instant")
+            self._tell_instant(ready, seconds)
             self._lock.notify_all()
+
+    def _tell_instant(self, ready: bool, seconds: float | None) -> None:
+        """Tell the page how the instant classifier is; without one there are no overlays of it. The lock is held."""
+        message = "" if ready else "draw strokes of two classes"
+        self._instant = {"state": "ready" if ready else "waiting", "seconds": seconds, "message": message}
+        if not ready:
+            self._forget("instant")
 
     def _show(self, shown: int | None) -> bool:
         """Predict the image that is looked at where its overlays are not those of the newest models."""
@@ -199,7 +248,7 @@ class Learner:
             return False
         with self._lock:
             have = {kind: self._predictions.get((shown, kind)) for kind in ("instant", "network")}
-        for kind, make in (("instant", mind.instant), ("network", mind.network)):
+        for kind, make in (("instant", mind.instant), ("network", mind.rival.predict)):
             number, old = mind.number(kind), have[kind]
             if number and (old is None or old.number != number):
                 made = make(shown)
@@ -208,6 +257,19 @@ class Learner:
                         self._keep(shown, made)
                 return made is not None
         return False
+
+    def _answer(self) -> bool:
+        """Answer one question, if there is any."""
+        assert self._mind is not None
+        with self._lock:
+            if not self._questions:
+                return False
+            work, future = self._questions.pop(0)
+        try:
+            future.set_result(work(self._mind))
+        except BaseException as error:
+            future.set_exception(error)
+        return True
 
     def _look_on(self) -> bool:
         """In idle time: watch the training, weigh the models, look at the other images, one thing at a time."""
@@ -224,8 +286,9 @@ class Learner:
         with self._lock:
             if found is not None and (made := found[1]) is not None:
                 self._keep(found[0], made)
-            if mind.number("instant") and self._instant["state"] == "waiting":  # what was drawn before the start is learnt
-                self._instant = {"state": "ready", "seconds": None, "message": ""}
+            ready = mind.number("instant") > 0  # of what was drawn before the start, or changed without a word
+            if self._instant["state"] == ("waiting" if ready else "ready"):
+                self._tell_instant(ready, None)
             self._places = places
         return found is not None
 
@@ -244,7 +307,7 @@ class Learner:
         """Take over which model is the better one; overlays of a network that is no more are forgotten."""
         assert self._mind is not None
         with self._lock:
-            (self._choice, self._why), self._scores = self._mind.choice(), self._mind.told_scores()
+            (self._choice, self._why), self._scores = self._mind.choice(), self._mind.rival.told_scores()
             if not self._mind.number("network"):
                 self._forget("network")
 
@@ -254,7 +317,7 @@ class Learner:
 
     def _watch(self) -> None:
         assert self._mind is not None
-        told = self._mind.training_status()
+        told = self._mind.rival.status()
         with self._lock:
             if not self._orders:
                 self._training = told | ({"message": self._refused} if self._refused else {})
@@ -270,7 +333,7 @@ class Learner:
 
     def _rest(self) -> None:
         with self._lock:
-            if not (self._dirty or self._orders or self._closed or self._classes_changed):
+            if not (self._dirty or self._orders or self._closed or self._classes_changed or self._questions):
                 self._lock.wait(WATCH_S)
 
     def _fail(self, error: Exception) -> None:
@@ -280,3 +343,7 @@ class Learner:
             self._instant = {"state": "failed", "seconds": None, "message": " ".join(told.split())}
             self._since = None
             self._lock.notify_all()
+
+
+def _stopped() -> ScribblesegError:
+    return ScribblesegError("the learner", "one that runs", "it has stopped", "start the server again")

@@ -11,8 +11,9 @@ from starlette.routing import Route
 
 from scribbleseg.annotate.answers import Pool, answer
 from scribbleseg.annotate.commands import parsed
-from scribbleseg.annotate.learning import NOTHING, Learning
+from scribbleseg.annotate.learning import Learning
 from scribbleseg.annotate.places import ENABLED, WHY
+from scribbleseg.annotate.predicted import Progress
 from scribbleseg.annotate.project import Project
 from scribbleseg.errors import DataError
 
@@ -26,25 +27,24 @@ class Training(BaseModel):
     max_steps: Annotated[int | None, Field(ge=1, le=1_000_000)] = None
 
 
-def routes(project: Project, learner: Learning | None) -> list[Route]:
+def routes(project: Project, learner: Learning, progress: Progress) -> list[Route]:
     """Return the routes."""
     pool = Pool(4)
 
     def status(request: Request, body: bytes) -> Response:
-        tree: dict[str, Any] = dict(NOTHING if learner is None else learner.status())
+        tree: dict[str, Any] = dict(learner.status())
         about = None
         if (text := request.query_params.get("image", "")).isdigit() and len(text) < 16:
             row = project.image(int(text))
-            found = learner.prediction(row.id) if learner is not None else None
+            found = learner.prediction(row.id)
             about = {"version": row.version, "prediction_number": None if found is None else found.number}
         (revision,) = project.log.rows("SELECT COALESCE(MAX(seq), 0) FROM commands")[0]
         tree |= {"revision": revision + project.class_version, "image": about, "storage": project.files.problem}
+        tree["exporting"] = progress.tree()
         return answer(tree)
 
     def train(request: Request, body: bytes) -> Response:
         order = parsed(Training, body)
-        if learner is None:
-            raise DataError("training", "something that learns", "none in this server", "see its first lines")
         if order.action != "stop":
             project.files.flush()
         learner.train(order.action, order.max_steps)
@@ -54,7 +54,7 @@ def routes(project: Project, learner: Learning | None) -> list[Route]:
         text = request.query_params.get("limit", "9")
         if not text.isdigit() or not 1 <= int(text[:4]) <= 100:
             raise DataError("limit", "a number from 1 to 100", ascii(text)[:20], "use the page")
-        places = learner.places(int(text)) if learner is not None else []
+        places = learner.places(int(text))
         rows = [{"image": p.image, "x0": p.x0, "y0": p.y0, "x1": p.x1, "y1": p.y1, "doubt": float(p.doubt)} for p in places]
         return answer({"places": rows, "enabled": ENABLED, "why": WHY if rows else "nothing is predicted yet"})
 

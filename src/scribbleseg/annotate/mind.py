@@ -1,27 +1,26 @@
-"""What the learner knows: strokes and what they taught, the classifier, the network, and which of the two is better."""
+"""What the learner knows: strokes and what they taught, the classifier, what it thinks of the images, and its rival."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scribbleseg.annotate.background import Network, Training, latest, new_folder, settings
 from scribbleseg.annotate.feature_cache import FeatureCache, Picture
 from scribbleseg.annotate.features import Encoder, Features
-from scribbleseg.annotate.holdout import Score, better, instant_shares, network_shares, score
 from scribbleseg.annotate.instant import PER_STROKE, Classifier, Samples, fit, labels_and_doubt, smoothed
 from scribbleseg.annotate.owned import Owned, owned
 from scribbleseg.annotate.places import Place, Seen, rank
-from scribbleseg.annotate.prediction import NO_TRAINING, Prediction
+from scribbleseg.annotate.prediction import Prediction
+from scribbleseg.annotate.rival import Rival
 from scribbleseg.annotate.small import small_rgb
-from scribbleseg.annotate.snapshot import write_snapshot
-from scribbleseg.errors import ScribblesegError, TrainingError
-from scribbleseg.predict import pick_device, probabilities
+from scribbleseg.annotate.store import file_stamp
+from scribbleseg.errors import ScribblesegError
+from scribbleseg.predict import pick_device
 
 if TYPE_CHECKING:
     from scribbleseg.annotate.drawn import Drawn
@@ -40,27 +39,22 @@ class Mind:
     """Called by one thread alone; every method does one thing and returns within seconds."""
 
     def __init__(self, project: Drawn, device: str, backbone: Path | None) -> None:
-        self.project, self.backbone = project, backbone
-        self.device = pick_device(device)
-        encoder = None if backbone is None else Encoder(backbone, self.device)
-        source = "" if backbone is None else f"{backbone.resolve().name} {_stamp(backbone / 'model.safetensors')}"
+        self.project = project
+        where = pick_device(device)
+        encoder = None if backbone is None else Encoder(backbone, where)
+        source = "" if backbone is None else f"{backbone.resolve().name} {file_stamp(backbone / 'model.safetensors')}"
         self.cache = FeatureCache(project.state / "instant", encoder, source)
-        self.runs = project.state / "runs"
-        self.training: Training | None = latest(self.runs)
         self.dataset = project.dataset()
         self.rows = {row.id: row for row in project.images()}
         self.todo = [row.id for row in self.rows.values() if row.num_strokes or row.has_base]
         self.scanned = 0.0
         self.own: dict[int, list[Owned]] = {}
-        self.samples: dict[int, dict[str, tuple[int, Samples]]] = {}
+        self.samples: dict[int, dict[str, tuple[object, Samples]]] = {}
         self.versions: dict[int, int] = {}
+        self.stamps: dict[int, str] = {}
         self.classifier: Classifier | None = None
-        self.numbers = {"instant": 0, "network": 0}
-        self.last = 0
-        self.net: Network | None = None
-        self.scores: dict[str, Score | None] = {"instant": None, "network": None}
-        self.weighed: tuple[str, int] = ("", 0)
-        self.weighing: Iterator[bool] | None = None
+        self.instant_number = self.last = 0
+        self.rival = Rival(project, self.dataset, where, backbone, lambda image: self.rows[image].stem, self._count)
         self.seen: dict[int, tuple[int, Seen]] = {}
         self.ranked: tuple[int, list[Place]] = (-1, [])
 
@@ -72,8 +66,8 @@ class Mind:
             self.samples.clear()
             self.own.clear()
             self.seen.clear()
-            self._forget_network()
-            self._load()  # again, for its classes may be no longer those of the project
+            self.rival.forget()
+            self.rival.load()  # again, for its classes may be no longer those of the project
             self.todo = [row.id for row in self.project.images() if row.num_strokes or row.has_base]
             images = images | set(self.todo[:8])
         for image in sorted(images):
@@ -82,16 +76,21 @@ class Mind:
 
     def _fit(self) -> bool:
         self.classifier = fit([each for own in self.samples.values() for _, each in own.values()])
-        self.last += 1
-        self.numbers["instant"] = self.last if self.classifier is not None else 0
+        self.instant_number = self._count() if self.classifier is not None else 0
         return self.classifier is not None
+
+    def _count(self) -> int:
+        self.last += 1
+        return self.last
 
     def _read(self, image: int) -> list[Owned]:
         """Return the strokes of an image with the pixels that they still have."""
         if image not in self.rows:
             self.rows = {row.id: row for row in self.project.images()}
         self.versions[image] = self.project.version(image)
-        self.own[image] = owned(self.project.strokes(image), self.project.labels(image))
+        self.stamps[image] = self._file_stamp(self.rows[image].stem)
+        resized = self.project.resized(image)
+        self.own[image] = [] if resized else owned(self.project.strokes(image), self.project.labels(image))
         return self.own[image]
 
     def _sample(self, image: int) -> None:
@@ -102,14 +101,14 @@ class Mind:
         own = self._read(image)
         features = self._features(image) if own else None
         for each in own:
-            known = before.get(each.key)
-            if known is not None and known[0] == len(each.pixels):
+            known, state = before.get(each.key), (len(each.pixels), self.stamps[image])
+            if known is not None and known[0] == state:
                 now[each.key] = known
             elif features is not None:
                 cells = features.cells(each.pixels)
                 rng = np.random.default_rng(len(each.pixels))
                 cells = cells if len(cells) <= PER_STROKE else np.sort(rng.choice(cells, PER_STROKE, replace=False))
-                now[each.key] = (len(each.pixels), Samples(each.label, features.at(cells)))
+                now[each.key] = (state, Samples(each.label, features.at(cells)))
         self.samples[image] = now
 
     def _features(self, image: int) -> Features:
@@ -120,23 +119,37 @@ class Mind:
     def _file_stamp(self, stem: str) -> str:
         with contextlib.suppress(ScribblesegError):
             path = self.dataset.image_path(stem)
-            return _stamp(path) if isinstance(path, Path) else ""
+            return file_stamp(path) if isinstance(path, Path) else ""
         return ""
 
     def instant(self, image: int) -> Prediction | None:
-        """Predict an image with the classifier."""
-        if self.classifier is None:
+        """Predict an image with the classifier, and remember where it doubts."""
+        predict = self.frozen("instant")
+        if predict is None:
             return None
-        features = self._features(image)
-        probs = self.classifier.probabilities(features)
-        probs = smoothed(probs, np.asarray(features.filters[..., :3], np.float32).mean(axis=-1))
-        labels, doubt, sure = labels_and_doubt(probs, self.classifier.classes)
-        self._remember(image, features, labels, doubt)
-        taught = [key for key, own in self.samples.items() if own]
-        title = f"instant, {sum(map(len, self.samples.values()))} strokes"
-        version = self.versions.get(image, self.project.version(image))
-        number = self.numbers["instant"]
-        return Prediction(labels, doubt, "instant", number, version, len(taught), image in taught, title, sure)
+        made = predict(image)
+        self._remember(image, self._features(image), made.labels, made.doubt)
+        return made
+
+    def frozen(self, kind: str) -> Callable[[int], Prediction] | None:
+        """Return what predicts images with a model as it is now, whatever is learnt later; None where there is none."""
+        if kind == "network":
+            return self.rival.frozen()
+        classifier, number = self.classifier, self.instant_number
+        if classifier is None:
+            return None
+        taught = {key for key, own in self.samples.items() if own}
+        title, versions = f"instant, {sum(map(len, self.samples.values()))} strokes", dict(self.versions)
+
+        def predict(image: int) -> Prediction:
+            features = self._features(image)
+            probs = classifier.probabilities(features)
+            probs = smoothed(probs, np.asarray(features.filters[..., :3], np.float32).mean(axis=-1))
+            labels, doubt, sure = labels_and_doubt(probs, classifier.classes)
+            version = versions.get(image, self.project.version(image))
+            return Prediction(labels, doubt, "instant", number, version, len(taught), image in taught, title, sure)
+
+        return predict
 
     def _remember(self, image: int, features: Features, labels: np.ndarray, doubt: np.ndarray) -> None:
         step = max(1, -(-max(labels.shape) // SEEN_PX))
@@ -147,11 +160,11 @@ class Mind:
         places = np.stack(np.divmod(pixels, size[1]), axis=1)
         colours = np.asarray(features.filters[..., :3][part], np.float32)
         seen = Seen(image, size, labels[part], doubt[part], places, colours)
-        self.seen[image] = (self.numbers["instant"], seen)
+        self.seen[image] = (self.instant_number, seen)
 
     def number(self, kind: str) -> int:
         """Return the number of the newest model of a kind, 0 without one."""
-        return self.numbers[kind]
+        return self.instant_number if kind == "instant" else self.rival.number
 
     # Idle time
 
@@ -171,16 +184,17 @@ class Mind:
         others = [image for image in self.rows if image not in set(drawn)]
         ahead = [others[n * len(others) // LOOK_AHEAD] for n in range(LOOK_AHEAD)] if len(others) > LOOK_AHEAD else others
         for image in drawn[:LOOK_AHEAD] + ahead:
-            if self.seen.get(image, (0,))[0] != self.numbers["instant"]:
+            if self.seen.get(image, (0,))[0] != self.instant_number:
                 return image, self.instant(image)
         return None
 
     def _scan(self) -> None:
-        """Look for images whose strokes came without a word: imported, or changed on disk."""
+        """Look for images whose strokes came without a word, imported or changed on disk, or whose pictures are others."""
         self.scanned = time.monotonic()
         self.rows = {row.id: row for row in self.project.images()}
         for row in self.rows.values():
-            if (row.num_strokes or row.has_base) and self.versions.get(row.id) != row.version:
+            drawn = row.num_strokes or row.has_base
+            if drawn and (self.versions.get(row.id), self.stamps.get(row.id)) != (row.version, self._file_stamp(row.stem)):
                 self.todo.append(row.id)
 
     def places(self) -> list[Place]:
@@ -190,158 +204,27 @@ class Mind:
             self.ranked = (key, rank([seen for _, seen in self.seen.values()], PLACES))
         return self.ranked[1]
 
-    # The network
+    # The rival
 
     def train(self, action: str, max_steps: int | None) -> None:
-        """Start, stop or resume a training.
+        """Start, stop or resume a training, see :meth:`Rival.order`."""
+        self.rival.order(action, max_steps, self._drawn)
 
-        Raises:
-            TrainingError: there is none to stop or resume, or one is running.
-            DataError: too few strokes.
-        """
-        running = self.training is not None and self.training.state() == "running"
-        if action == "stop":
-            if self.training is not None and running:
-                self.training.stop()
-        elif action == "resume":
-            if self.training is None:
-                raise TrainingError("training", "a training that was stopped", "none", "start one")
-            self.training.resume()
-        elif running:
-            raise TrainingError("training", "none that is running", "one is", "stop it first")
-        else:
-            self._start(max_steps)
-
-    def _start(self, max_steps: int | None) -> None:
-        strokes = {}
+    def _drawn(self) -> dict[str, tuple[tuple[int, int], list[Owned]]]:
+        """Return all strokes as they are now, by stem, with their images' sizes."""
+        drawn = {}
         self.rows = {row.id: row for row in self.project.images()}
         for image, row in self.rows.items():
             if row.num_strokes or row.has_base or self.own.get(image):
                 own = self._read(image)
                 if own:
-                    strokes[row.stem] = (self.project.size(image), own)
-        folder = new_folder(self.runs)
-        training = Training(folder)
-        root = write_snapshot(folder, self.project.dataset(), strokes, np.random.default_rng(training.number))
-        longest = max(max(size) for size, _ in strokes.values())
-        training.start(settings(root, longest, self.backbone, self.device.type != "cpu", max_steps))
-        self.training = training
-        self._forget_network()
-
-    def _forget_network(self) -> None:
-        self.net, self.weighing, self.weighed = None, None, ("", 0)
-        self.numbers["network"] = 0
-        self.scores = {"instant": None, "network": None}
-
-    def training_status(self) -> dict[str, Any]:
-        """Return ``training`` of /api/status."""
-        if self.training is None:
-            return dict(NO_TRAINING)
-        seen = self.training.seen()
-        known = {"number": self.training.number, "images": len(seen.get("stems", [])), "strokes": seen.get("strokes", 0)}
-        return self.training.status() | known | {"held_out": len(seen.get("keys", []))}
-
-    def network(self, image: int) -> Prediction | None:
-        """Predict an image with the network."""
-        if self.net is None or self.training is None:
-            return None
-        probs = self._network_probs(image)
-        labels, doubt, sure = labels_and_doubt(probs, np.arange(probs.shape[-1]))
-        seen = self.training.seen().get("stems", [])
-        title = f"network {self.training.number}, step {self.net.step} of {self.training.max_steps()}"
-        version, number = self.project.version(image), self.numbers["network"]
-        return Prediction(labels, doubt, "network", number, version, len(seen), self.rows[image].stem in seen, title, sure)
-
-    def _network_probs(self, image: int) -> np.ndarray:
-        assert self.net is not None
-        return (
-            probabilities(self.net.model, small_rgb(self.project, self.dataset, image, self.rows[image].stem))
-            .permute(1, 2, 0)
-            .cpu()
-            .numpy()
-        )
-
-    def _load(self) -> None:
-        """Read the network again where the training has written a newer one."""
-        if self.training is None:
-            return
-        stamp = self.training.stamp()
-        if not stamp or (self.net is not None and self.net.stamp == stamp):
-            return
-        self.net = self.training.network()
-        if self.net is not None and self.net.model.names != self.project.names:
-            self.net, self.numbers["network"] = None, 0
-        elif self.net is not None:
-            self.net.model.segmenter.to(self.device)
-            self.last += 1
-            self.numbers["network"] = self.last
-
-    # Which is better
+                    drawn[row.stem] = (self.project.size(image), own)
+        return drawn
 
     def weigh(self) -> bool:
         """Do a part of the comparison on held-out strokes; say whether there was one to do."""
-        if self.todo:
-            return False
-        if self.weighing is None:
-            self._load()
-            state = (self.net.stamp if self.net else "", self.numbers["instant"])
-            if self.net is None or state == self.weighed:
-                return False
-            self.weighed = state
-            self.weighing = self._weigh()
-        if next(self.weighing, None) is None:
-            self.weighing = None
-        return True
-
-    def _weigh(self) -> Iterator[bool]:
-        assert self.training is not None
-        held = self.training.held_out()
-        judged: dict[int, list[tuple[str, int, np.ndarray]]] = {}
-        for image, own in self.own.items():
-            stem = self.rows[image].stem
-            found = [(f"{stem}/{each.key}", each.label, each.pixels) for each in own if f"{stem}/{each.key}" in held]
-            if found:
-                judged[image] = found
-        label = {key: each for found in judged.values() for key, each, _ in found}
-        shares: dict[str, float] = {}
-        for image, strokes in judged.items():
-            if self.net is None:
-                return
-            shares |= network_shares({image: strokes}, self._network_labels)
-            yield True
-        network = score([(label[key], share) for key, share in shares.items()])
-        samples = {
-            f"{self.rows[image].stem}/{key}": each for image, own in self.samples.items() for key, (_, each) in own.items()
-        }
-        instant = instant_shares(samples, [key for key in shares if key in samples])
-        self.scores = {"network": network, "instant": score([(label[key], share) for key, share in instant.items()])}
-
-    def _network_labels(self, image: int) -> np.ndarray:
-        """Return the network's classes at the image's own size."""
-        labels, (height, width) = self._network_probs(image).argmax(axis=-1), self.project.size(image)
-        rows = np.arange(height) * labels.shape[0] // height
-        columns = np.arange(width) * labels.shape[1] // width
-        return labels[rows][:, columns]
+        return not self.todo and self.rival.weigh(self.own, self.samples, self.instant_number)
 
     def choice(self) -> tuple[str, str]:
         """Return which overlay is shown, and why."""
-        kind, why = better(self.scores["network"] if self.net is not None else None, self.scores["instant"])
-        if self.net is None and self.training is not None and self.training.stamp():
-            return "instant", "the classes were changed after the network was begun: train again"
-        if kind == "network" and self.training is not None:
-            note = self.training.seen()
-            new = sum(map(len, self.own.values())) - note.get("strokes", 0) - len(note.get("keys", []))
-            since = f"; it has not seen {new} strokes drawn since" if new > 0 else ""
-            why += f". It learnt from {note.get('strokes', 0)} strokes of {len(note.get('stems', []))} images{since}"
-        return kind, why
-
-    def told_scores(self) -> dict[str, Any]:
-        """Return the scores of both models on held-out strokes, where there are any."""
-        return {kind: each.tree() for kind, each in self.scores.items() if each is not None}
-
-
-def _stamp(path: Path) -> str:
-    with contextlib.suppress(OSError):
-        found = path.stat()
-        return f"{found.st_size} {found.st_mtime_ns}"
-    return ""
+        return self.rival.choice(sum(map(len, self.own.values())))

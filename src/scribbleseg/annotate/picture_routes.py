@@ -17,7 +17,7 @@ from scribbleseg.annotate.project import Project
 from scribbleseg.errors import DataError
 
 
-def routes(project: Project, pictures: Pictures, learner: Learning | None) -> list[Route]:
+def routes(project: Project, pictures: Pictures, learner: Learning) -> list[Route]:
     """Return the routes."""
     pool, quick = Pool(2), Pool(4)
 
@@ -39,7 +39,7 @@ def routes(project: Project, pictures: Pictures, learner: Learning | None) -> li
 
     def prediction(request: Request, body: bytes) -> Response:
         image = project.image(number_in(request, "image"))
-        found = learner.prediction(image.id, _kind(request)) if learner is not None else None
+        found = learner.prediction(image.id, _kind(request))
         if found is None:
             return not_there("prediction", "none yet")
         what = request.path_params.get("what")

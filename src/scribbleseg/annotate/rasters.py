@@ -10,6 +10,7 @@ import numpy as np
 
 from scribbleseg.annotate.strokes import Drawn
 from scribbleseg.data.vector import draw_over
+from scribbleseg.records import UNLABELLED
 
 #: Bytes of labels that are kept, of the images looked at last.
 KEPT = 192 * 2**20
@@ -57,3 +58,13 @@ class Rasters:
 def _begins(strokes: list[Shown], start: list[Shown]) -> bool:
     same = (a is b and m == n for (a, m), (b, n) in zip(strokes, start, strict=False))
     return len(strokes) >= len(start) and all(same)
+
+
+def cut_to(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return labels of another size, each pixel where it was; what was not there is unlabelled."""
+    if labels.shape == size:
+        return labels
+    out = np.full(size, UNLABELLED, np.uint8)
+    part = np.s_[: min(size[0], labels.shape[0]), : min(size[1], labels.shape[1])]
+    out[part] = labels[part]
+    return out

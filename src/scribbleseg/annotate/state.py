@@ -37,6 +37,12 @@ MIGRATIONS: tuple[str, ...] = (
         audit INTEGER NOT NULL REFERENCES audits (id), item INTEGER NOT NULL, class INTEGER, PRIMARY KEY (audit, item)
     );
     """,
+    # What the picture's file looked like when its size was read, and the size at which it was drawn on last.
+    """
+    ALTER TABLE images ADD COLUMN picture TEXT;
+    ALTER TABLE images ADD COLUMN drawn_at TEXT;
+    UPDATE images SET drawn_at = width || ' × ' || height WHERE version > 0 AND width IS NOT NULL;
+    """,
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import uuid
@@ -16,10 +17,11 @@ import numpy as np
 from scribbleseg.annotate.classes import ClassChange, Classes, change_classes, read_classes, take_names
 from scribbleseg.annotate.commands import Add, Plain, Reclass, Remove, logged
 from scribbleseg.annotate.folder import STATE, prepare, stems_of
-from scribbleseg.annotate.rasters import Rasters, Shown
+from scribbleseg.annotate.rasters import Rasters, Shown, cut_to
 from scribbleseg.annotate.state import State
 from scribbleseg.annotate.strokes import Base, Drawing
 from scribbleseg.data.images import MAX_PIXELS, image_size, read_index
+from scribbleseg.data.shards.files import File
 from scribbleseg.errors import DataError
 from scribbleseg.records import UNLABELLED, Stroke
 
@@ -86,7 +88,6 @@ class Store:
     def _take_stems(self, stems: list[str]) -> None:
         with self.log.transaction():
             self.log.execute("UPDATE images SET position = NULL")
-            self.log.execute("UPDATE images SET width = NULL, height = NULL WHERE version = 0")  # perhaps another picture now
             for number, stem in enumerate(stems):
                 self.log.execute(
                     "INSERT INTO images (stem, position) VALUES (?, ?)"
@@ -124,15 +125,6 @@ class Store:
         rows = self.log.rows(f"SELECT {_ROW} FROM images WHERE position IS NOT NULL ORDER BY position")
         return [_row(row) for row in rows]
 
-    def columns(self) -> dict[str, Sequence[Any]]:
-        """Return the list as columns, in the order of the names: three times as quick as a record an image."""
-        rows = self.log.rows(
-            "SELECT id, stem, num_strokes, done, version, has_base FROM images WHERE position IS NOT NULL ORDER BY position"
-        )
-        id_, stem, strokes, done, version, base = zip(*rows, strict=True) if rows else ((),) * 6
-        flags = {"done": [bool(flag) for flag in done], "has_base": [bool(flag) for flag in base]}
-        return {"id": id_, "stem": stem, "strokes": strokes, "version": version, **flags}
-
     def image(self, image: int) -> ImageRow:
         """Return one image.
 
@@ -145,19 +137,53 @@ class Store:
         return _row(rows[0])
 
     def size(self, image: int) -> tuple[int, int]:
-        """Return (height, width) of an image; the file's header is read the first time.
+        """Return (height, width) of an image; the file's header is read the first time, and when it is another file.
 
         Raises:
             DataError: the file is missing or broken, or too large to be drawn on.
         """
         row = self.image(image)
-        if row.width is not None and row.height is not None:
-            return row.height, row.width
+        known = (row.height, row.width) if row.width is not None and row.height is not None else None
+        path = self.opened.image_path(row.stem) if known is None else self._there(row.stem)
+        stamp = file_stamp(path) if isinstance(path, Path) else ""
+        (before,) = self.log.rows("SELECT picture FROM images WHERE id = ?", (image,))[0]
+        if known is not None and (not stamp or stamp == before):  # strokes are kept while a picture is away
+            return known
         height, width = image_size(self.opened.image_path(row.stem), self.spec.reading)
         if height * width > MAX_PIXELS:
             raise DataError(row.stem, f"at most {MAX_PIXELS} pixels", f"{width} × {height}", "cut the picture into pieces")
-        self.log.execute("UPDATE images SET width = ?, height = ? WHERE id = ?", (width, height, image))
+        with self.log.lock:
+            statement = "UPDATE images SET width = ?, height = ?, picture = ? WHERE id = ?"
+            self.log.execute(statement, (width, height, stamp, image))
+            if known not in (None, (height, width)) and row.version:  # or a page that shows the old picture draws on
+                self._drawings.pop(image, None)
+                self.log.execute("UPDATE images SET version = version + 1 WHERE id = ?", (image,))
         return height, width
+
+    def _there(self, stem: str) -> File | None:
+        with contextlib.suppress(DataError):
+            return self.opened.image_path(stem)
+        return None
+
+    def resized(self, image: int) -> bool:
+        """Say whether the picture has another size now than when it was drawn on last.
+
+        Its strokes lie where they were, in pixels, which may be wrong: nothing is learnt from them and its files stay as they
+        are until somebody who sees them draws, undoes or clears.
+        """
+        (drawn_at,) = self.log.rows("SELECT drawn_at FROM images WHERE id = ?", (image,))[0]
+        return drawn_at is not None and drawn_at != size_text(self.size(image))
+
+    def problem(self, image: int) -> str | None:
+        """Return what is wrong with an image, in words for the page, or None."""
+        problem, drawn_at = self.log.rows("SELECT problem, drawn_at FROM images WHERE id = ?", (image,))[0]
+        if not self.resized(image):
+            return None if problem is None else str(problem)
+        return (
+            f"the picture is {size_text(self.size(image))} pixels large now, and was {drawn_at} when it was drawn on: perhaps "
+            "its strokes lie beside what they mean, so nothing is learnt from them. Put the old picture back, or clear the "
+            "strokes and draw anew; with your next stroke those that you see count again"
+        )
 
     def path(self, image: int) -> tuple[Path, int | None]:
         """Return the file of an image, and which slice of it."""
@@ -208,6 +234,7 @@ class Store:
         if base is None:
             return self._rasters.labels(image, (None, None), shown, size)
         ground = read_index(self.state / "base" / base.file)
+        ground = cut_to(ground, size)
         table = np.full(256, UNLABELLED, np.uint8)
         for value, uid in base.uids:
             table[value] = classes.ids.get(uid, UNLABELLED)
@@ -221,6 +248,7 @@ class Store:
             DataError: a command that cannot be done; nothing is done.
             StorageError: the disk is full; nothing is done.
         """
+        self.size(image)  # raises the version if it is another picture now
         with self.log.lock:
             marks = ",".join("?" * len(commands))
             query = f"SELECT client FROM commands WHERE image = ? AND client IN ({marks})"
@@ -245,9 +273,11 @@ class Store:
                         drawing.apply(body)
                         text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
                         self.log.execute("INSERT INTO commands (image, client, body) VALUES (?, ?, ?)", (image, client, text))
+                    known = (len(drawing.strokes), drawing.base is not None, json.dumps(drawing.counts()))
                     self.log.execute(
-                        "UPDATE images SET version = version + ?, num_strokes = ?, has_base = ?, counts = ? WHERE id = ?",
-                        (len(commands), len(drawing.strokes), drawing.base is not None, json.dumps(drawing.counts()), image),
+                        "UPDATE images SET version = version + ?, num_strokes = ?, has_base = ?, counts = ?, drawn_at = ?"
+                        " WHERE id = ?",
+                        (len(commands), *known, size_text(drawing.size), image),
                     )
             except BaseException:
                 self._drawings.pop(image, None)  # what is in memory went further than the log
@@ -298,3 +328,16 @@ class Store:
 
 def _row(row: tuple[Any, ...]) -> ImageRow:
     return ImageRow(row[0], row[1], row[2], row[3], row[4], bool(row[5]), row[6], bool(row[7]))
+
+
+def size_text(size: tuple[int, int]) -> str:
+    """Return (height, width) as people write it: width × height."""
+    return f"{size[1]} × {size[0]}"
+
+
+def file_stamp(path: Path) -> str:
+    """Return what is another for another file of this name; empty where there is none."""
+    with contextlib.suppress(OSError):
+        found = path.stat()
+        return f"{found.st_size} {found.st_mtime_ns}"
+    return ""

@@ -17,16 +17,14 @@ from typing import Any
 import numpy as np
 
 from scribbleseg.annotate.classes import ClassChange
-from scribbleseg.annotate.learning import Learning
 from scribbleseg.annotate.project import Project
 from scribbleseg.annotate.strokes import told_of
 from scribbleseg.atomic import storage_error
 from scribbleseg.data.convert import convert
 from scribbleseg.data.formats import FORMATS, format_named, recognise
-from scribbleseg.data.formats.contents import About, Annotated, Options
+from scribbleseg.data.formats.contents import Annotated, Options
 from scribbleseg.data.formats.labels import check_ids
 from scribbleseg.data.formats.safety import safe_name
-from scribbleseg.data.images import write_png, write_tiff
 from scribbleseg.errors import ConfigError, DataError, ScribblesegError
 from scribbleseg.records import UNLABELLED
 
@@ -70,36 +68,6 @@ def export_strokes(project: Project, target: str, folder: Path) -> Path:
     return zipped(folder / "out", folder / "strokes.zip")
 
 
-def export_predictions(project: Project, learner: Learning | None, kind: str, folder: Path) -> Path:
-    """Write the overlays that there are, at the size of their images, and return the archive.
-
-    Raises:
-        DataError: none is predicted, or an unknown kind of file.
-    """
-    if kind not in ("png", "tiff", "geojson"):
-        raise DataError("format", "png, tiff or geojson", f"{kind!a:.50}", "choose one of them")
-    out = folder / "predictions"
-    out.mkdir()
-    number = 0
-    with contextlib.ExitStack() as stack:
-        about = About(project.spec.name, project.names)
-        add = stack.enter_context(FORMATS["qupath"].writer(out, about)) if kind == "geojson" else None
-        for row in project.images():
-            found = learner.prediction(row.id) if learner is not None else None
-            if found is None:
-                continue
-            labels = resized(found.labels, project.size(row.id))
-            number += 1
-            if add is not None:
-                add(Annotated(row.stem, labels))
-            else:
-                (write_png if kind == "png" else write_tiff)(out / f"{row.stem}.{'png' if kind == 'png' else 'tif'}", labels)
-    if not number:
-        raise DataError("predictions", "an image that is predicted", "none yet", "draw two classes and wait for the overlay")
-    (out / "names.txt").write_text("".join(f"{name}\n" for name in project.names), encoding="utf-8")
-    return zipped(out, folder / "predictions.zip")
-
-
 def export_model(project: Project, folder: Path) -> Path:
     """Return the newest trained model as an archive.
 
@@ -110,14 +78,6 @@ def export_model(project: Project, folder: Path) -> Path:
     if not found:
         raise DataError("model", "a trained model", "none yet", "start a training and let it finish")
     return zipped(found[-1].parent, folder / "model.zip")
-
-
-def resized(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return labels at another size, each pixel as the nearest one."""
-    rows, columns = (
-        ((np.arange(new) + 0.5) * old / new).astype(int).clip(0, old - 1) for new, old in zip(size, labels.shape, strict=True)
-    )
-    return labels[rows[:, None], columns]
 
 
 def zipped(folder: Path, archive: Path) -> Path:

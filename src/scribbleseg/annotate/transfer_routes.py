@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,15 +14,16 @@ from starlette.routing import Route
 
 from scribbleseg.annotate.answers import Pool, answer, failure
 from scribbleseg.annotate.learning import Learning, tell
+from scribbleseg.annotate.predicted import Progress, export_predictions
 from scribbleseg.annotate.project import Project
 from scribbleseg.annotate.security import TooLongError, too_long
-from scribbleseg.annotate.transfer import export_model, export_predictions, export_strokes, join, scratch, unpacked
+from scribbleseg.annotate.transfer import export_model, export_strokes, join, scratch, unpacked
 from scribbleseg.data.formats.safety import safe_name
 from scribbleseg.errors import DataError
 
 
-def routes(project: Project, learner: Learning | None) -> list[Route]:
-    """Return the routes."""
+def routes(project: Project, learner: Learning, progress: Progress) -> list[Route]:
+    """Return the routes; how far an export of predictions is goes into ``progress``."""
     pool = Pool(2)
 
     def strokes(request: Request, body: bytes) -> Response:
@@ -30,7 +31,7 @@ def routes(project: Project, learner: Learning | None) -> list[Route]:
 
     def predictions(request: Request, body: bytes) -> Response:
         kind = request.query_params.get("format", "png")
-        return _packed(project, lambda folder: export_predictions(project, learner, kind, folder))
+        return _streamed(export_predictions(project, learner, kind, progress), "predictions.zip")
 
     def model(request: Request, body: bytes) -> Response:
         return _packed(project, lambda folder: export_model(project, folder))
@@ -55,7 +56,7 @@ def routes(project: Project, learner: Learning | None) -> list[Route]:
     ]
 
 
-def _joined(project: Project, learner: Learning | None, file: UploadFile, texts: dict[str, str]) -> dict[str, object]:
+def _joined(project: Project, learner: Learning, file: UploadFile, texts: dict[str, str]) -> dict[str, object]:
     """Join an uploaded file; it is given a plain name, and keeps its suffixes."""
     with scratch(project, "imports") as folder:
         name = Path(safe_name(Path(file.filename or "file").name, "import")).name
@@ -84,12 +85,24 @@ def _packed(project: Project, make: Callable[[Path], Path]) -> Response:
         size = archive.stat().st_size
         later = stack.pop_all()
 
+    def chunks() -> Generator[bytes, None, None]:
+        with later:
+            while chunk := stream.read(2**20):
+                yield chunk
+
+    return _streamed(chunks(), archive.name, {"content-length": str(size)})
+
+
+def _streamed(parts: Generator[bytes, None, None], name: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Answer with an archive that is made, in a thread, as fast as it is taken."""
+
     async def chunks() -> AsyncIterator[bytes]:
         try:
-            while chunk := await anyio.to_thread.run_sync(stream.read, 2**20):
-                yield chunk
+            while (chunk := await anyio.to_thread.run_sync(next, parts, None)) is not None:
+                if chunk:
+                    yield chunk
         finally:
-            later.close()
+            parts.close()
 
-    headers = {"content-disposition": f'attachment; filename="{archive.name}"', "content-length": str(size)}
+    headers = {"content-disposition": f'attachment; filename="{name}"', **(headers or {})}
     return StreamingResponse(chunks(), media_type="application/zip", headers=headers)
