@@ -34,16 +34,20 @@ def table(found: dict[str, Any]) -> str:
     lines += ["", head, "|---|---|---|"]
     for key, words in {
         "pointer_to_ink_ms": "pointer event to ink on the canvas, ms, median / 95 %",
-        "pointer_to_frame_ms": "pointer event to the end of its frame, ms",
+        "pointer_to_screen_ms": "pointer event to the frame that shows it, ms",
         "frame_while_zooming_ms": "a frame while zooming, ms",
     }.items():
         cells = [f"{each[key]['median']:.1f} / {each[key]['p95']:.1f}" for each in (large, many)]
         lines.append(f"| {words} | {cells[0]} | {cells[1]} |")
-    last = {"memory_of_page_mb": "memory of the page's process, MB", "usable_after_s": "page usable after, s"}
+    last = {"memory_of_page_mb": "memory of the page's process, MB", "list_and_classes_after_s": "list and classes after, s"}
+    last |= {"usable_after_s": "image can be drawn on after, s", "picture_after_s": "first sight of it after, s"}
     lines += [f"| {words} | {large[key]:.1f} | {many[key]:.1f} |" for key, words in last.items()]
     machine, commit = found["provenance"]["machine"], found["provenance"]["commit"]
     where = f"{machine['processor']}, {machine['cores']} cores, no GPU, headless Chromium drawing in software; commit {commit}"
-    note = "The browser hands events on once a frame, so an event is up to 16.7 ms old before any code of the page runs."
+    note = (
+        "Ink: until the stroke is on its canvas. Frame: as the browser's compositor reports it (EventLatency) at 60 Hz; who "
+        "moves the pen right after a frame waits 16.7 ms for the next one, whatever the page does."
+    )
     return "\n".join([*lines, "", f"{where}, `python -m benchmarks.page run`.", note])
 
 

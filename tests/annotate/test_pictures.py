@@ -76,3 +76,26 @@ def test_a_thumbnail_follows_its_picture(page, folder):
     assert picture_of(page.get("/api/images/1/thumbnail")).max() < 9
     assert page.get("/api/images/1/thumbnail").content != first
     assert len(list(page.project.state.glob("thumbnails/1-*"))) == 1
+
+
+def test_a_large_png_is_drawn_on_before_it_is_decoded(tmp_path):
+    Pillow.fromarray(np.zeros((4200, 300, 3), np.uint8)).save(tmp_path / "high.png")
+    with page_of(tmp_path) as page:
+        about = page.get("/api/images/1").json()
+        assert (about["width"], about["height"], about["tile_px"]) == (300, 4200, 512)
+        assert about["bands"] == {"num_channels": 3, "dtype": "uint8", "low": 0.0, "high": 255.0}
+        decoded = page.project.state / "tiles"
+        assert list(decoded.glob("*.npy")) == []
+        assert picture_of(page.get(f"/api/images/1/tiles/{about['levels'] - 1}/0/0")).max() == 0
+        assert len(list(decoded.glob("*.npy"))) == 1
+
+
+def test_the_list_is_told_in_columns_of_one_length(page):
+    columns = page.get("/api/images").json()
+    assert set(columns) == {"id", "stem", "strokes", "done", "doubt", "version", "has_base"}
+    assert {len(column) for column in columns.values()} == {len(page.project.images())}
+    assert {type(flag) for key in ("done", "has_base") for flag in columns[key]} == {bool}
+    rows = page.project.images()
+    assert [(row.id, row.stem, row.version) for row in rows] == list(
+        zip(columns["id"], columns["stem"], columns["version"], strict=True)
+    )

@@ -57,7 +57,8 @@ class FakeLearner:
         return ((image, made) for image in images if (made := self.prediction(image)) is not None)
 
     def doubts(self) -> dict[int, float]:
-        return {row.id: row.id / 10 for row in self.project.images() if row.num_strokes == 0}
+        rows = self.project.log.rows("SELECT id FROM images WHERE num_strokes = 0")
+        return {image: image / 10 for (image,) in rows}
 
     def status(self) -> dict[str, Any]:
         training = {"state": self.state, "step": 40, "max_steps": 100, "seconds_left": 75, "message": ""}

@@ -10,9 +10,8 @@ import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.responses import Response
+from starlette.routing import BaseRoute
 
 from scribbleseg.annotate import audit_routes, drawing_routes, learning_routes, picture_routes, transfer_routes
 from scribbleseg.annotate.answers import failure
@@ -21,6 +20,7 @@ from scribbleseg.annotate.pictures import Pictures
 from scribbleseg.annotate.predicted import Progress
 from scribbleseg.annotate.project import Project
 from scribbleseg.annotate.security import Guard, refused
+from scribbleseg.annotate.static_files import StaticFiles
 
 STATIC = Path(__file__).parent / "static"
 
@@ -51,19 +51,14 @@ def create_app(
         await anyio.to_thread.run_sync(tell, learns, "close")
         await anyio.to_thread.run_sync(project.close)
 
-    async def index(request: Request) -> Response:
-        page = STATIC / "index.html"
-        return FileResponse(page) if page.is_file() else Response("the page is not installed", 503)
-
     routes: list[BaseRoute] = [
-        Route("/", index),
+        *StaticFiles(STATIC).routes(),
         *drawing_routes.routes(project, pictures, learns, bool(token)),
         *picture_routes.routes(project, pictures, learns),
         *learning_routes.routes(project, learns, progress),
         *audit_routes.routes(project, learns),
         *transfer_routes.routes(project, learns, progress),
         *further,
-        Mount("/static", StaticFiles(directory=STATIC, check_dir=False)),
     ]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _http, Exception: _failed})
     return Guard(app, token, frozenset(hosts))

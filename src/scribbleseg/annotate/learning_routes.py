@@ -39,7 +39,7 @@ def routes(project: Project, learner: Learning, progress: Progress) -> list[Rout
             found = learner.prediction(row.id)
             about = {"version": row.version, "prediction_number": None if found is None else found.number}
         (revision,) = project.log.rows("SELECT COALESCE(MAX(seq), 0) FROM commands")[0]
-        tree |= {"revision": revision + project.class_version, "image": about, "hints": [], "storage": project.files.problem}
+        tree |= {"revision": revision + project.class_version, "image": about, "storage": project.files.problem}
         tree["exporting"] = progress.tree()
         return answer(tree)
 

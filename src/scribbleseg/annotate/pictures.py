@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
 import math
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 #: Pictures of more pixels a side are sent as tiles; pixels a side of a tile and of a thumbnail; bytes of tiles in memory.
 WHOLE_PX, TILE_PX, THUMBNAIL_PX, KEPT = 4000, 512, 160, 64 * 2**20
+
+#: Up to this level a tile is made of the pixels under it, 2048 a side; one by one they would cost more calls and memory.
+_READ_LEVELS = 2
 
 #: Decoded files of formats that cannot be read in parts, kept on disk.
 _DECODED = 6
@@ -124,17 +128,18 @@ class Pictures:
     def _tile(
         self, picture: Image, index: int | None, key: tuple[Any, ...], look: Look, level: int, x: int, y: int
     ) -> np.ndarray:
-        """Return a tile, made of the four below it; of the level 0, of the picture's own pixels."""
+        """Return a tile: of the lowest levels of the picture's own pixels, else of the four tiles below it."""
         place = (*key, level, x, y)
         with self._lock:
             if place in self._tiles:
                 self._tiles.move_to_end(place)
                 return self._tiles[place]
         height, width = picture.shape[:2]
-        if level == 0:
-            top, left = y * TILE_PX, x * TILE_PX
-            window = Window(top, left, min(TILE_PX, height - top), min(TILE_PX, width - left))
+        if level <= _READ_LEVELS:
+            side = TILE_PX << level
+            window = Window(y * side, x * side, min(side, height - y * side), min(side, width - x * side))
             made = self._rendered(picture, index, look, window)
+            made = made if level == 0 else np.asarray(Pillow.fromarray(made).reduce(1 << level))
         else:
             side = TILE_PX << (level - 1)
             rows = [
@@ -208,19 +213,24 @@ class Pictures:
             yield picture, path, index
 
     def _decoded(self, image: int, picture: Image) -> Image:
-        """Return the picture with its pixels in a file on disk that is mapped, not read."""
+        """Return the picture with its pixels in a file on disk that is mapped, not read; it is made when they are asked for."""
         kept = self.project.state / "tiles" / f"{image}-{_changed(Path(str(picture.path))):x}.npy"
-        with self._decoding:
-            if not kept.exists():
-                pixels = picture.pixels()
-                with atomic_path(kept) as temporary, temporary.open("wb") as file:
-                    np.save(file, pixels)
-                del pixels
-                others = sorted(kept.parent.glob("*.npy"), key=lambda path: path.stat().st_mtime)
-                for old in others[:-_DECODED]:
-                    old.unlink(missing_ok=True)
-        mapped = np.load(kept, mmap_mode="r")
-        return replace(picture, fetch=lambda index, window: np.array(mapped[window.place]))
+
+        @functools.cache
+        def mapped() -> np.ndarray:
+            with self._decoding:
+                if not kept.exists():
+                    pixels = picture.pixels()
+                    with atomic_path(kept) as temporary, temporary.open("wb") as file:
+                        np.save(file, pixels)
+                    del pixels
+                    others = sorted(kept.parent.glob("*.npy"), key=lambda path: path.stat().st_mtime)
+                    for old in others[:-_DECODED]:
+                        old.unlink(missing_ok=True)
+            stored: np.ndarray = np.load(kept, mmap_mode="r")
+            return stored
+
+        return replace(picture, fetch=lambda index, window: np.array(mapped()[window.place]))
 
 
 def replace_window(reading: Reading, low: float, high: float) -> Reading:

@@ -1,6 +1,7 @@
 /** The page put together: what tells whom. */
 
-import { get, put } from "./api.js";
+import { put } from "./api.js";
+import { columns, project as told } from "./first.js";
 import { Page } from "./page.js";
 import { loadWords } from "./text.js";
 import { failed } from "./notice.js";
@@ -9,17 +10,17 @@ import { Sender } from "./sender.js";
 
 async function start() {
   await loadWords();
-  const project = await get("/api/project");
-  const store = await Store.open(project.key ?? project.name);
-  const sender = new Sender(store);
-  const page = new Page(project, sender);
-  sender.adopt(await store.adopt());
-  await page.list.load();
+  const project = await told;
+  const opened = Store.open(project.key ?? project.name);
+  const page = new Page(project, new Sender(await opened));
+  page.list.take(await columns);
+  page.sender.adopt(await page.sender.store.adopt());
   const asked = Number(new URLSearchParams(location.hash.slice(1)).get("image"));
   const first = page.list.rows.find((row) => row.id === asked) ?? page.list.rows[0];
-  if (first) await page.show(first.id);
+  const shown = first && page.show(first.id);
   page.begin();
   page.list.done.addEventListener("change", async () => {
+    if (!page.document) return;
     const { id } = page.document;
     const { checked: done } = page.list.done;
     try {
@@ -31,6 +32,7 @@ async function start() {
       failed(error);
     }
   });
+  await shown;
 }
 
 start().catch((error) => failed(error));

@@ -4,6 +4,7 @@ import { get, post } from "./api.js";
 import { open } from "./dialog.js";
 import { Signal, byId, el } from "./dom.js";
 import { failed, notice, say } from "./notice.js";
+import { reliability } from "./reliability.js";
 import { t } from "./text.js";
 
 const NUMBERS = [30, 50, 100, 200];
@@ -117,10 +118,11 @@ function result(told) {
     const cells = [percent(each.precision), interval(each.interval), percent(each.iou), interval(each.iou_interval)];
     return el("tr", {}, el("th", { scope: "row", text: each.name }), ...cells.map((text) => el("td", { text })));
   });
-  const body = [
+  const body = el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": t("audit.result") },
     el("p", { class: "big", text: t("audit.accuracy", { accuracy: percent(told.accuracy), interval: interval(told.interval), n: told.answered }) }),
-    el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": t("audit.title") }, el("table", {}, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...rows))),
+    el("div", { class: "across", tabindex: "0", role: "group", "aria-label": t("audit.title") }, el("table", {}, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...rows))),
     el("p", { class: "quiet", text: t("audit.caveat") }),
-  ];
-  return open(t("audit.result"), body, [[t("close"), "", "primary"]], { wide: true, focused: true, id: "audit-result" });
+    reliability(told.reliability),
+  );
+  return open(t("audit.result"), [body], [[t("close"), "", "primary"]], { wide: true, focused: true, id: "audit-result" });
 }

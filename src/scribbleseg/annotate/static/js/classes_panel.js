@@ -29,6 +29,7 @@ export class ClassesPanel {
   take({ classes, class_version, palette }) {
     this.classes = classes;
     this.version = class_version;
+    this.elsewhere = classes.map((each) => each.strokes ?? 0); // in all images, as of the last answer
     this.palette = palette ?? this.palette ?? [];
     if (this.tools.classId >= classes.length) this.tools.pickClass(classes.length - 1);
     this.#build();

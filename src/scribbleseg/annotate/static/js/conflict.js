@@ -19,9 +19,9 @@ export async function settle(image, told, sender, document) {
       { id: "conflict" },
     );
   }
-  const own = document ? document.rebased(pending) : pending.filter((command) => command.op === "add");
   const theirIds = new Set(theirs.strokes.map((stroke) => stroke.id));
-  const mine = answer === "both" ? own.filter((command) => !theirIds.has(command.stroke.id)) : [];
-  await sender.settle(image, theirs.version, mine);
+  const adds = (command) => command.op === "add" && !theirIds.has(command.stroke.id);
+  const own = document ? document.rebased(pending, theirIds) : pending.filter(adds);
+  await sender.settle(image, theirs.version, answer === "both" ? own : []);
   return theirs;
 }

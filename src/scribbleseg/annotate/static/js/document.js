@@ -43,6 +43,14 @@ export class Document {
     return this.#do({ op: "add", stroke: { ...stroke, id: stroke.id ?? uuid() } });
   }
 
+  remove(strokeId) {
+    return this.#do({ op: "remove", stroke: strokeId });
+  }
+
+  reclass(strokeId, classId) {
+    return this.#do({ op: "reclass", stroke: strokeId, class: classId });
+  }
+
   clear() {
     return this.#do({ op: "clear" });
   }
@@ -71,6 +79,10 @@ export class Document {
       if (command.op === "add") this.strokes = [...this.strokes, command.stroke];
       else if (command.op === "clear") this.strokes = [];
       else if (command.op === "remove") this.strokes = this.strokes.filter((stroke) => stroke.id !== command.stroke);
+      else if (command.op === "reclass") {
+        const changed = (stroke) => (stroke.id === command.stroke ? { ...stroke, class: command.class } : stroke);
+        this.strokes = this.strokes.map(changed);
+      }
     }
     this.changed.tell();
   }
@@ -82,9 +94,15 @@ export class Document {
     else this.strokes = next;
   }
 
-  /** Return the commands that draw this page's unsent strokes over another version. */
-  rebased(pending) {
+  /** Return the commands that do to another version what this page's unsent ones did: its strokes on top, and changes of strokes that it has. */
+  rebased(pending, theirs) {
     const mine = new Set(pending.filter((command) => command.op === "add").map((command) => command.stroke.id));
-    return this.strokes.filter((stroke) => mine.has(stroke.id)).map((stroke) => ({ id: uuid(), op: "add", stroke }));
+    const now = new Map(this.strokes.map((stroke) => [stroke.id, stroke]));
+    const added = this.strokes.filter((stroke) => mine.has(stroke.id) && !theirs.has(stroke.id)).map((stroke) => ({ op: "add", stroke }));
+    const touched = new Set(pending.filter((command) => ["remove", "reclass"].includes(command.op)).map((command) => command.stroke));
+    const changed = [...touched].filter((id) => theirs.has(id)).map((id) => {
+      return now.has(id) ? { op: "reclass", stroke: id, class: now.get(id).class } : { op: "remove", stroke: id };
+    });
+    return [...added, ...changed].map((command) => ({ id: uuid(), ...command }));
   }
 }

@@ -20,15 +20,17 @@ export function byId(id) {
   return document.getElementById(id);
 }
 
+/** Return an element of a drawing. */
+export function svg(tag, attributes = {}, ...children) {
+  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.append(...children);
+  return node;
+}
+
 /** Return an icon of the sprite in index.html. */
 export function icon(name) {
-  const space = "http://www.w3.org/2000/svg";
-  const svg = document.createElementNS(space, "svg");
-  const use = document.createElementNS(space, "use");
-  use.setAttribute("href", `#i-${name}`);
-  svg.setAttribute("aria-hidden", "true");
-  svg.append(use);
-  return svg;
+  return svg("svg", { "aria-hidden": "true" }, svg("use", { href: `#i-${name}` }));
 }
 
 /** Those who want to hear of something, and the telling. */

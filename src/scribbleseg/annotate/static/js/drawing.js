@@ -4,6 +4,7 @@ import { byId } from "./dom.js";
 import { round, thin, tolerance } from "./thin.js";
 
 const FINE_PX = 0.75; // of the screen: nearer points than that say nothing
+const SELECT_PX = 10;
 
 export class Drawing {
   /** `commit(stroke)` gets each whole stroke; `page` has view, tools, strokes (the layer) and document. */
@@ -46,13 +47,13 @@ export class Drawing {
     stroke.points = thin(points, tolerance(this.page.view.scale));
     stroke.time = new Date().toISOString();
     if (document === this.page.document) this.commit(stroke);
-    this.page.strokes.end();
+    this.page.strokes.end(document !== this.page.document);
   }
 
   drop() {
     if (!this.live) return;
     this.live = null;
-    this.page.strokes.end();
+    this.page.strokes.end(true);
   }
 
   /** The pointer is over the stage, or has left it (null). */
@@ -67,7 +68,7 @@ export class Drawing {
     const draws = place !== null && tools.tool !== "pan";
     cursor.hidden = !draws;
     if (!draws) return;
-    const across = Math.max(tools.width_px, Math.SQRT2) * view.scale;
+    const across = tools.tool === "select" ? SELECT_PX : Math.max(tools.width_px, Math.SQRT2) * view.scale;
     cursor.style.width = cursor.style.height = `${across}px`;
     cursor.style.transform = `translate(${place[0] - across / 2}px, ${place[1] - across / 2}px)`;
     cursor.classList.toggle("tiny", across < 6);

@@ -43,7 +43,11 @@ export class ImageList {
 
   /** Read all rows. */
   async load() {
-    const columns = await get("/api/images");
+    this.take(await get("/api/images"));
+  }
+
+  /** Take over the server's columns. */
+  take(columns) {
     this.rows = columns.id.map((id, k) => ({
       id,
       stem: columns.stem[k],
@@ -133,7 +137,9 @@ export class ImageList {
 
   #row(row) {
     const thumbnail = el("img", { src: `/api/images/${row.id}/thumbnail`, alt: "", loading: "lazy", decoding: "async", draggable: "false" });
-    const name = el("span", { class: "name", text: row.stem, title: row.stem });
+    const cut = row.stem.lastIndexOf("/") + 1; // of a long path the folders are cut short, not the name
+    const folder = cut > 0 && el("span", { class: "folder", text: row.stem.slice(0, cut) });
+    const name = el("span", { class: "name", title: row.stem }, folder, el("span", { class: "file", text: row.stem.slice(cut) }));
     return el("div", { role: "option", class: "image", id: `image-${row.id}`, data: { id: row.id } }, thumbnail, el("span", { class: "what" }, name, el("span", { class: "facts" })));
   }
 

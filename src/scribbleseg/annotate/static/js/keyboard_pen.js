@@ -5,10 +5,11 @@ const EDGE_PX = 40;
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 export class KeyboardPen {
-  constructor(stage, drawing, say) {
+  constructor(stage, drawing, say, picks) {
     this.stage = stage;
     this.drawing = drawing;
     this.say = say; // (key of the words, values)
+    this.picks = picks; // as of the pointer
     this.at = null; // in image pixels
     stage.node.addEventListener("keydown", (event) => this.#key(event));
     stage.node.addEventListener("pointerdown", () => (this.at = null));
@@ -50,6 +51,7 @@ export class KeyboardPen {
   #toggle() {
     this.#start();
     this.#show();
+    if (this.picks(this.stage.view.toStage(...this.at))) return;
     if (this.drawing.live) {
       this.drawing.finish();
       this.say("stage.up");

@@ -108,9 +108,9 @@ export class OverlayLayer {
   }
 
   draw(context, stage) {
-    stage.clear(context);
-    if (!this.labels || this.hidden) return;
-    const shown = this.#picture();
+    const shown = this.labels && !this.hidden ? this.#picture() : null;
+    if (!this.canvas.hidden) stage.clear(context);
+    this.canvas.hidden = !shown; // an empty canvas costs each frame as much as a full one
     if (!shown) return;
     stage.inImage(context);
     context.imageSmoothingEnabled = false;

@@ -1,6 +1,7 @@
 /** The image itself: one picture, or the tiles in sight at the level that the screen can show. */
 
 import { picture } from "./api.js";
+import { Signal } from "./dom.js";
 
 const MOST_TILES = 96; // of 1 MiB
 const AT_ONCE = 4;
@@ -15,6 +16,8 @@ export class PictureLayer {
     this.wanted = [];
     this.running = 0;
     this.round = 0;
+    this.opaque = true;
+    this.preparing = new Signal(); // whether nothing of a large image can be shown yet
   }
 
   /** Show an image; `query` says how the server renders it (window, channels). */
@@ -23,14 +26,28 @@ export class PictureLayer {
     const round = (this.round += 1);
     Object.assign(this, { document, query });
     this.stage.redraw(this);
-    if (document.tile_px) return;
+    if (document.tile_px) return this.#openTiles(round);
     const whole = await picture(`/api/images/${document.id}/view${query}`);
     if (round !== this.round) whole?.close();
     else this.whole = whole;
     this.stage.redraw(this);
   }
 
+  /** The first look at a large file takes the server seconds: its thumbnail, where there is one, and a word until then. */
+  async #openTiles(round) {
+    this.preparing.tell(true);
+    const whole = await picture(`/api/images/${this.document.id}/thumbnail`).catch(() => null);
+    if (round !== this.round || this.#loaded()) return whole?.close();
+    this.whole = whole;
+    this.stage.redraw(this);
+  }
+
+  #loaded() {
+    return [...this.tiles.values()].some((tile) => tile.bitmap);
+  }
+
   #drop() {
+    this.preparing.tell(false);
     this.whole?.close();
     for (const tile of this.tiles.values()) tile.bitmap?.close();
     this.tiles.clear();
@@ -39,7 +56,8 @@ export class PictureLayer {
   }
 
   draw(context, stage) {
-    stage.clear(context);
+    context.fillStyle = stage.desk;
+    context.fillRect(0, 0, context.canvas.width, context.canvas.height);
     if (!this.document) return;
     stage.inImage(context);
     context.imageSmoothingEnabled = stage.view.scale * stage.ratio < 2;
@@ -94,7 +112,10 @@ export class PictureLayer {
     try {
       const bitmap = await picture(`/api/images/${this.document.id}/tiles/${tile.key}${this.query}`);
       if (round !== this.round) bitmap?.close();
-      else tile.bitmap = bitmap;
+      else {
+        tile.bitmap = bitmap;
+        this.preparing.tell(false);
+      }
     } catch {
       setTimeout(() => (tile.asked = false), 2000);
     }

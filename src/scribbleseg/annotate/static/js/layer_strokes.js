@@ -1,27 +1,25 @@
-/** The strokes: those committed are drawn once and stay on the canvas; the one under way is added piece by piece.
+/** The strokes: those committed are drawn once and stay on the canvas; the one under way has canvases of its own.
 
 While the view moves the canvas of the last drawing is moved by the browser if a new drawing would take longer than a frame allows. */
 
+import { LiveLayer, lineOf } from "./layer_live.js";
 import { badge, drawPattern, inkOn } from "./patterns.js";
+import { thinnest } from "./thin.js";
 
 const MANY_POINTS = 8000; // in sight: drawing them anew takes longer than a frame; the clock cannot tell, canvases draw later
 const SETTLE_MS = 90;
 const PATTERN_PX = 11; // of the screen: wider strokes have no coarser pattern
-const THINNEST = Math.SQRT2; // the rasteriser's: no line has gaps
 const SHAPES = new WeakMap();
 
 function shapeOf(stroke) {
   let shape = SHAPES.get(stroke);
   if (!shape) {
-    const path = new Path2D();
-    const [first] = stroke.points;
-    let [x0, y0, x1, y1] = [first[0], first[1], first[0], first[1]];
-    path.moveTo(first[0], first[1]);
+    const path = lineOf(stroke.points);
+    let [x0, y0, x1, y1] = [Infinity, Infinity, -Infinity, -Infinity];
     for (const [x, y] of stroke.points) {
-      path.lineTo(x, y);
       [x0, y0, x1, y1] = [Math.min(x0, x), Math.min(y0, y), Math.max(x1, x), Math.max(y1, y)];
     }
-    const reach = Math.max(stroke.width_px, THINNEST) / 2 + 1;
+    const reach = thinnest(stroke.width_px) / 2 + 1;
     shape = { path, x0: x0 - reach, y0: y0 - reach, x1: x1 + reach, y1: y1 + reach };
     SHAPES.set(stroke, shape);
   }
@@ -29,20 +27,22 @@ function shapeOf(stroke) {
 }
 
 export class StrokesLayer {
-  constructor(stage, classes) {
+  constructor(stage, classes, liveNode) {
     this.stage = stage;
+    this.pieces = new LiveLayer(stage, liveNode);
     this.classes = classes; // () => [{name, colour}]
     this.document = null;
     this.base = null; // labels that came with the image, as a picture
     this.live = null;
     this.hidden = false;
     this.points = 0; // in sight at the last full drawing
-    this.drawn = null; // the view of the last full drawing
+    this.drawn = null; // what the last drawing was of
     this.timer = 0;
   }
 
   open(document) {
     Object.assign(this, { document, base: null, live: null, drawn: null });
+    this.pieces.clear();
     this.stage.redraw(this);
   }
 
@@ -55,8 +55,10 @@ export class StrokesLayer {
       return;
     }
     const { scale, x, y } = stage.view;
+    const { strokes } = this.document;
+    const now = { scale, x, y, strokes, base: this.base, classes: this.classes(), width: this.canvas.width, height: this.canvas.height };
     const moved = this.drawn && (this.drawn.scale !== scale || this.drawn.x !== x || this.drawn.y !== y);
-    if (moved && this.points > MANY_POINTS && !this.live && this.drawn.strokes === this.document.strokes) {
+    if (moved && this.points > MANY_POINTS && !this.live && this.drawn.strokes === strokes) {
       this.#shift(stage);
       this.timer = setTimeout(() => {
         this.drawn = null;
@@ -64,8 +66,11 @@ export class StrokesLayer {
       }, SETTLE_MS);
       return;
     }
-    this.#drawAll(context, stage);
-    this.drawn = { scale, x, y, strokes: this.document.strokes };
+    const added = this.drawn ? whatIsNew(this.drawn, now) : Infinity;
+    if (added > 1) this.#drawAll(context, stage);
+    else if (added === 1) this.#drawNewest(context, stage);
+    this.#drawLive();
+    this.drawn = now;
   }
 
   #drawAll(context, stage) {
@@ -82,14 +87,27 @@ export class StrokesLayer {
       this.#drawOne(context, stroke, shape.path, stage);
       this.points += stroke.points.length;
     }
-    if (this.live) this.#line(context, this.live, shapeOf({ ...this.live }).path);
     context.restore();
   }
 
+  #drawNewest(context, stage) {
+    const stroke = this.document.strokes.at(-1);
+    this.#within(context);
+    this.#drawOne(context, stroke, shapeOf(stroke).path, stage);
+    this.points += stroke.points.length;
+    context.restore();
+  }
+
+  #drawLive() {
+    this.pieces.clear();
+    if (this.live) this.extend(0);
+  }
+
   /** Draw in image pixels, and on the image only: what lies outside is no label. To be restored. */
-  #within(context) {
+  #within(context, tile = null) {
     context.save();
-    this.stage.inImage(context);
+    if (tile) this.pieces.inImage(tile);
+    else this.stage.inImage(context);
     context.beginPath();
     context.rect(0, 0, this.document.width, this.document.height);
     context.clip();
@@ -99,7 +117,7 @@ export class StrokesLayer {
   #drawOne(context, stroke, path, stage) {
     this.#line(context, stroke, path);
     context.globalCompositeOperation = "source-over";
-    const width = Math.max(stroke.width_px, THINNEST) * stage.view.scale;
+    const width = thinnest(stroke.width_px) * stage.view.scale;
     if (stroke.tool === "eraser" || width < 4) return;
     const colour = this.#colour(stroke);
     drawPattern(context, path, stroke.class, colour, Math.min(stroke.width_px, PATTERN_PX / stage.view.scale));
@@ -108,7 +126,7 @@ export class StrokesLayer {
 
   #line(context, stroke, path) {
     context.globalCompositeOperation = stroke.tool === "eraser" ? "destination-out" : "source-over";
-    context.lineWidth = Math.max(stroke.width_px, THINNEST);
+    context.lineWidth = thinnest(stroke.width_px);
     context.strokeStyle = stroke.tool === "eraser" ? "#000" : this.#colour(stroke);
     context.stroke(path);
   }
@@ -150,20 +168,28 @@ export class StrokesLayer {
 
   /** Draw the points of the stroke under way from one index on. */
   extend(from) {
-    const { points } = this.live;
-    const context = this.context;
-    this.#within(context);
-    const path = new Path2D();
-    path.moveTo(...points[Math.max(0, from - 1)]);
-    for (const point of points.slice(from)) path.lineTo(...point);
-    this.#line(context, this.live, path);
-    context.restore();
+    const { live } = this;
+    const points = live.points.slice(Math.max(0, from - 1));
+    const ink = (context, path, tile) => {
+      this.#within(context, tile);
+      this.#line(context, live, path);
+      context.restore();
+    };
+    if (live.tool === "eraser") ink(this.context, lineOf(points));
+    else this.pieces.draw(points, live.width_px, ink);
   }
 
-  /** The stroke is whole (and now in the document), or dropped. */
-  end() {
+  /** The stroke is whole and now in the document, or dropped. */
+  end(dropped) {
+    if (dropped && this.live.tool === "eraser") this.drawn = null;
     this.live = null;
-    this.drawn = null;
     this.stage.redraw(this);
   }
+}
+
+/** Return how many strokes have come on top since a drawing that may stay on the canvas as it is; if it may not, Infinity. */
+function whatIsNew(before, now) {
+  const same = ["scale", "x", "y", "base", "classes", "width", "height"].every((key) => before[key] === now[key]);
+  const stay = before.strokes === now.strokes || before.strokes.every((stroke, k) => stroke === now.strokes[k]);
+  return same && stay ? now.strokes.length - before.strokes.length : Infinity;
 }

@@ -22,6 +22,7 @@ import { Poll } from "./poll.js";
 import { PredictionPanel } from "./prediction_panel.js";
 import { RenderingPanel } from "./rendering_panel.js";
 import { showSaveState } from "./save_state.js";
+import { Selection } from "./selection.js";
 import { Stage } from "./stage.js";
 import { t } from "./text.js";
 import { Toolbar, actionsOf } from "./toolbar.js";
@@ -50,7 +51,7 @@ export class Page {
     const classes = () => this.classes.classes;
     this.picture = new PictureLayer(this.stage);
     this.overlay = new OverlayLayer(this.stage, classes);
-    this.strokes = new StrokesLayer(this.stage, classes);
+    this.strokes = new StrokesLayer(this.stage, classes, byId("layer-live"));
     this.stage.add("layer-picture", this.picture);
     this.stage.add("layer-overlay", this.overlay);
     this.stage.add("layer-strokes", this.strokes);
@@ -62,16 +63,19 @@ export class Page {
     this.places = new PlacesPanel(this.view);
     this.audit = new AuditPanel(this.view, classes);
     this.files = new FilesPanel(project);
+    this.selection = new Selection(this);
     this.toolbar = new Toolbar(this);
     this.#connect();
   }
 
   #connect() {
     showSaveState(this.sender);
-    new Pointer(this.stage, this.drawing, () => this.spaceHeld || this.tools.tool === "pan" || this.audit.on);
-    new KeyboardPen(this.stage, this.drawing, say);
+    const picks = (place) => this.selection.pickAt(place);
+    new Pointer(this.stage, this.drawing, () => this.spaceHeld || this.tools.tool === "pan" || this.audit.on, picks);
+    new KeyboardPen(this.stage, this.drawing, say, picks);
     listen(actionsOf(this));
     this.list.chosen.on((id) => this.show(id));
+    this.picture.preparing.on((on) => (byId("preparing").hidden = !on));
     this.rendering.changed.on((query) => this.picture.open(this.document, query));
     this.places.wanted.on((place) => this.goTo(place.image, place.x0, place.y0, place.x1, place.y1));
     this.audit.wanted.on(({ image, x, y, radius }) => {
@@ -148,8 +152,13 @@ export class Page {
     this.classes.count(strokes);
     this.list.update(id, { strokes: strokes.length });
     this.toolbar.update();
-    showHints(this.hints, strokes, this.classes.classes);
+    this.selection.update();
+    this.#hints();
     this.stage.redraw(this.strokes);
+  }
+
+  #hints() {
+    showHints(this.document.strokes, this.classes.classes, this.classes.elsewhere);
   }
 
   /** Send a command of the image shown; nothing happens for null. */
@@ -166,6 +175,7 @@ export class Page {
   bare(on) {
     this.strokes.hidden = on;
     this.stage.redraw(this.strokes);
+    this.selection.update();
     this.prediction.hold(on);
   }
 
@@ -183,6 +193,7 @@ export class Page {
   /** Read the image's strokes again, unless something is under way. */
   async #refresh() {
     const { document } = this;
+    if (!document) return;
     const state = await get(`/api/images/${document.id}`).catch(() => null);
     if (!state || document !== this.document || this.sender.pending(document.id).length > 0) return;
     document.load(state);
@@ -224,15 +235,13 @@ export class Page {
     if (this.sender.offline) this.sender.retry();
     this.training.update(told);
     if (told.storage) notice(told.storage, "error");
-    this.hints = told.hints;
     if (!this.document || image !== this.document.id) return;
-    showHints(this.hints, this.document.strokes, this.classes.classes);
     if (told.image) {
       const newer = told.image.version > this.document.version;
       if (newer && this.sender.pending(image).length === 0 && !this.drawing.live) this.#refresh();
       this.prediction.offer(told.image.prediction_number ?? null);
     }
-    const revision = JSON.stringify(told.revision);
+    const revision = JSON.stringify([told.revision, told.image?.prediction_number, told.shown?.number, told.instant?.state]);
     if (revision !== this.revision) this.revised = true;
     this.revision = revision;
     if (this.revised && Date.now() - this.rankedAt > RANK_MS) this.#rank();
@@ -246,6 +255,8 @@ export class Page {
       this.classes.take(project);
       await this.#classesChanged();
     }
+    if (project) this.classes.elsewhere = project.classes.map((each) => each.strokes);
+    if (this.document) this.#hints();
     this.rankedAt = Date.now();
     await this.places.load();
     const columns = await get("/api/images").catch(() => null);

@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { Signal, byId, el } from "./dom.js";
 import { notice } from "./notice.js";
-import { t } from "./text.js";
+import { sentence, t } from "./text.js";
 
 export class PlacesPanel {
   constructor(view) {
@@ -24,7 +24,7 @@ export class PlacesPanel {
   async load() {
     const told = await get("/api/next?limit=9").catch(() => null);
     this.places = told?.enabled === false ? [] : (told?.places ?? []);
-    this.why.textContent = told?.why || t("places.why");
+    this.why.textContent = told?.why ? sentence(told.why) : t("places.why");
     this.#draw();
   }
 

@@ -6,17 +6,20 @@ const PEN_ERASER = 32;
 const PEN_MEMORY_MS = 2000; // so long after a pen was seen a finger does not draw: it is the palm
 
 export class Pointer {
-  constructor(stage, drawing, pans) {
+  constructor(stage, drawing, pans, picks) {
     this.stage = stage;
     this.drawing = drawing;
     this.pans = pans; // () => whether the hand tool or Space is on
+    this.picks = picks; // (place) => whether the tool is the one that selects, which then has selected
     this.active = null; // id of the pointer that draws
     this.panning = null;
     this.fingers = new Map();
     this.pen_ms = -Infinity;
+    this.drawn_ms = -Infinity; // when the newest event was made that is drawn already
     const { node } = stage;
     node.addEventListener("pointerdown", (event) => this.#down(event));
     node.addEventListener("pointermove", (event) => this.#move(event));
+    this.raw = (event) => this.#raw(event);
     node.addEventListener("pointerup", (event) => this.#up(event));
     node.addEventListener("pointercancel", (event) => this.#cancel(event));
     node.addEventListener("lostpointercapture", (event) => this.#cancel(event));
@@ -42,10 +45,30 @@ export class Pointer {
     if (this.active !== null || this.panning) return;
     const erases = event.pointerType === "pen" && (event.buttons & PEN_ERASER) !== 0;
     if (event.button === 1 || (event.button === 0 && this.pans())) this.panning = { id: event.pointerId, place };
+    else if (event.button === 0 && !erases && this.picks(place)) return;
     else if (event.button === 0 || erases) {
       this.active = event.pointerId;
       this.drawing.begin(place, erases);
+      this.stage.node.addEventListener("pointerrawupdate", this.raw);
     }
+  }
+
+  /** Draw at once what other events tell once a frame only. Not all browsers have it; `pointermove` then tells all. */
+  #raw(event) {
+    if (event.pointerId === this.active) this.#extend(event);
+  }
+
+  #extend(event) {
+    const events = event.getCoalescedEvents?.() ?? [];
+    const fresh = (events.length > 0 ? events : [event]).filter((each) => each.timeStamp > this.drawn_ms);
+    this.drawn_ms = event.timeStamp;
+    if (fresh.length > 0) this.drawing.extend(fresh.map((each) => this.stage.place(each)));
+  }
+
+  /** No pointer draws any more. */
+  #lift() {
+    this.active = null;
+    this.stage.node.removeEventListener("pointerrawupdate", this.raw);
   }
 
   #drawsWithFinger() {
@@ -63,8 +86,7 @@ export class Pointer {
       this.stage.view.pan(place[0] - this.panning.place[0], place[1] - this.panning.place[1]);
       this.panning.place = place;
     } else if (event.pointerId === this.active) {
-      const events = event.getCoalescedEvents?.() ?? [];
-      this.drawing.extend((events.length > 0 ? events : [event]).map((each) => this.stage.place(each)));
+      this.#extend(event);
     }
     if (event.pointerType !== "touch") this.drawing.hover(place);
   }
@@ -87,7 +109,7 @@ export class Pointer {
     this.fingers.delete(event.pointerId);
     if (this.panning?.id === event.pointerId) this.panning = null;
     if (event.pointerId !== this.active) return;
-    this.active = null;
+    this.#lift();
     this.drawing.extend([this.stage.place(event)]);
     this.drawing.finish();
   }
@@ -99,7 +121,7 @@ export class Pointer {
   }
 
   #drop() {
-    this.active = null;
+    this.#lift();
     this.drawing.drop();
   }
 

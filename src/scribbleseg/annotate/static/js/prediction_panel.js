@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { byId, el } from "./dom.js";
-import { t } from "./text.js";
+import { sentence, t } from "./text.js";
 
 const MODES = ["fill", "outline", "doubt"];
 
@@ -107,7 +107,7 @@ export class PredictionPanel {
       return;
     }
     const { model, stale_strokes: stale, score } = this.told;
-    const parts = [t("prediction.by", { title: model.title ?? t(`prediction.model.${model.kind}`), number: model.number })];
+    const parts = [sentence(t("prediction.by", { title: model.title ?? t(`prediction.model.${model.kind}`), number: model.number }))];
     if (model.trained_on !== undefined) parts.push(t("prediction.trained", { n: model.trained_on }));
     if (model.seen === false) parts.push(t("prediction.unseen"));
     if (stale > 0) parts.push(t("prediction.stale", { n: stale }));

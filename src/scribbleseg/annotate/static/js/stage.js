@@ -12,12 +12,19 @@ export class Stage {
     this.ratio = 1;
     new ResizeObserver(() => this.#resize()).observe(this.node);
     view.changed.on(() => this.redraw());
+    const scheme = matchMedia("(prefers-color-scheme: dark)");
+    const paint = () => (this.desk = getComputedStyle(this.node).backgroundColor);
+    scheme.addEventListener("change", () => {
+      paint();
+      this.redraw();
+    });
+    paint();
   }
 
-  /** Add a layer: an object with `draw(context, stage)` and the canvas of an id. */
+  /** Add a layer: an object with `draw(context, stage)` and the canvas of an id. What fills its canvas is opaque: the browser then blends less. */
   add(id, layer) {
     layer.canvas = byId(id);
-    layer.context = layer.canvas.getContext("2d");
+    layer.context = layer.canvas.getContext("2d", { alpha: !layer.opaque });
     this.layers.push(layer);
     this.redraw(layer);
   }

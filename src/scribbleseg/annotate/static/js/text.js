@@ -5,7 +5,7 @@ const plural = new Intl.PluralRules("en");
 
 /** Read the words and put those in that index.html asks for. */
 export async function loadWords(language = "en") {
-  const answer = await fetch(`/static/strings/${language}.json`);
+  const answer = await fetch(new URL(`../strings/${language}.json`, import.meta.url));
   words = await answer.json();
   for (const node of document.querySelectorAll("[data-text]")) node.textContent = t(node.dataset.text);
   for (const node of document.querySelectorAll("[data-label]")) label(node, t(node.dataset.label), node.dataset.key);
@@ -23,4 +23,9 @@ export function t(key, values = {}) {
 export function label(node, name, key) {
   node.setAttribute("aria-label", name);
   if (node.matches("button")) node.title = key ? `${name} (${key})` : name;
+}
+
+/** Return words of the server as a sentence. */
+export function sentence(text) {
+  return text && `${text[0].toUpperCase()}${text.slice(1)}${/[.!?…]$/.test(text) ? "" : "."}`;
 }

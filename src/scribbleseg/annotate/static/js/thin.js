@@ -1,10 +1,16 @@
 /** Fewer points on the same line: a pen gives 240 points a second, most of them on a straight piece. */
 
+const THINNEST_PX = Math.SQRT2; // the rasteriser's: no line has gaps
 const FINEST = 256; // places are kept to 1/256 px, where the rasteriser is exact
 
 /** Return how far, in image pixels, a thinned line may lie from the drawn one: an eighth of a pixel, and half one of the screen. */
 export function tolerance(scale) {
   return Math.min(0.125, 0.5 / scale);
+}
+
+/** Return the width that a stroke is drawn with. */
+export function thinnest(width_px) {
+  return Math.max(width_px, THINNEST_PX);
 }
 
 export function round([x, y]) {
@@ -32,7 +38,8 @@ export function thin(points, most) {
   return points.filter((_, k) => kept[k]);
 }
 
-function distance([x, y], [ax, ay], [bx, by]) {
+/** Return how far a place is from the piece of a line between two others. */
+export function distance([x, y], [ax, ay], [bx, by]) {
   const [dx, dy] = [bx - ax, by - ay];
   const length2 = dx * dx + dy * dy;
   const along = length2 === 0 ? 0 : Math.min(1, Math.max(0, ((x - ax) * dx + (y - ay) * dy) / length2));

@@ -10,7 +10,7 @@ export class Toolbar {
   constructor(page) {
     this.page = page;
     const actions = actionsOf(page);
-    const press = { brush: "brush", eraser: "eraser", pan: "pan", undo: "undo", redo: "redo", "zoom-in": "zoomIn", "zoom-out": "zoomOut", fit: "fit", help: "help" };
+    const press = { brush: "brush", eraser: "eraser", pan: "pan", select: "select", undo: "undo", redo: "redo", "zoom-in": "zoomIn", "zoom-out": "zoomOut", fit: "fit", help: "help" };
     for (const [id, action] of Object.entries(press)) byId(id).addEventListener("click", () => actions[action]());
     byId("clear").addEventListener("click", () => page.clear());
     this.size = byId("size");
@@ -24,7 +24,7 @@ export class Toolbar {
 
   #tools() {
     const { tool, width_px: width } = this.page.tools;
-    for (const id of ["brush", "eraser", "pan"]) byId(id).setAttribute("aria-pressed", String(id === tool));
+    for (const id of ["brush", "eraser", "select", "pan"]) byId(id).setAttribute("aria-pressed", String(id === tool));
     this.size.value = this.page.tools.slider;
     this.size.setAttribute("aria-valuetext", t("tools.px", { n: width }));
     byId("size-shown").textContent = t("tools.px", { n: width });
@@ -72,11 +72,15 @@ export function actionsOf(page) {
   return {
     class: (id) => {
       if (page.audit.on) page.audit.answer(id);
+      else if (id < page.classes.classes.length && page.selection.reclass(id)) return;
       else if (id < page.classes.classes.length) tools.pickClass(id);
     },
     brush: () => tools.pick("brush"),
     eraser: () => (page.audit.on ? page.audit.answer(null) : tools.pick("eraser")),
     pan: () => tools.pick("pan"),
+    select: () => tools.pick("select"),
+    remove: () => page.selection.remove(),
+    release: () => page.selection.choose(null),
     holdPan: (held) => {
       page.spaceHeld = held;
       page.stage.node.classList.toggle("pans", held);

@@ -1,12 +1,11 @@
 /** The background training: start, stop, go on; how far it is, its losses, and which model is shown and why. */
 
 import { post } from "./api.js";
-import { byId, el } from "./dom.js";
+import { byId, el, svg } from "./dom.js";
 import { failed } from "./notice.js";
-import { t } from "./text.js";
+import { sentence, t } from "./text.js";
 
 const [WIDTH, HEIGHT] = [240, 44];
-const SPACE = "http://www.w3.org/2000/svg";
 
 export class TrainingPanel {
   constructor() {
@@ -45,7 +44,7 @@ export class TrainingPanel {
     if (training?.max_steps) this.bar.value = training.step / training.max_steps;
     this.words.textContent = [instantWords(instant), trainingWords(training, state)].filter(Boolean).join(" ");
     this.losses.replaceChildren(...Object.entries(training?.losses ?? {}).map(([name, values]) => curve(name, values)));
-    this.shown.textContent = shown?.why ?? "";
+    this.shown.textContent = sentence(shown?.why ?? "");
   }
 }
 
@@ -71,18 +70,13 @@ function duration(seconds) {
 }
 
 function curve(name, values) {
-  const svg = document.createElementNS(SPACE, "svg");
-  svg.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
-  svg.setAttribute("preserveAspectRatio", "none");
-  svg.setAttribute("aria-hidden", "true");
-  const line = document.createElementNS(SPACE, "polyline");
   const [low, high] = [Math.min(...values), Math.max(...values)];
   const place = (value, k) => {
     const x = (k / Math.max(values.length - 1, 1)) * WIDTH;
     return `${x.toFixed(1)},${(HEIGHT - 3 - ((value - low) / (high - low || 1)) * (HEIGHT - 6)).toFixed(1)}`;
   };
-  line.setAttribute("points", values.map(place).join(" "));
-  svg.append(line);
+  const line = svg("polyline", { points: values.map(place).join(" ") });
+  const drawn = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" }, line);
   const last = values.length > 0 ? values[values.length - 1].toPrecision(3) : "–";
-  return el("figure", {}, el("figcaption", {}, el("span", { text: name }), el("b", { text: last })), svg);
+  return el("figure", {}, el("figcaption", {}, el("span", { text: name }), el("b", { text: last })), drawn);
 }
