@@ -173,7 +173,7 @@ def section(result: Mapping[str, Any]) -> list[str]:
         games[row["set"], row["seed"]][row["way"]] = row
     sets = [name for name in SETS if any(each == name for each, _ in games)]
     body: list[list[str]] = []
-    ways, last = result["ways"], result["strokes"]
+    ways, last = result.get("ways", WAYS), result["strokes"]
     after = sorted({n for n in (4, 8, last) if n <= last})
     gains: dict[str, dict[str, list[float]]] = {way: {} for way in ways}
     for name in sets:
