@@ -101,7 +101,7 @@ def section(result: Mapping[str, Any]) -> list[str]:
             body.append([model if number == result["numbers"][0] else "", str(number), *shown, mean])
     for number, times in silent.items():
         if times:
-            said.append(f"after {number} strokes nothing could be said in {times} sessions, for too few could be held out")
+            said.append(f"after {number} strokes nothing could be said in {times} of the sessions: too few to hold out")
     heads = ["", "strokes", *(f"{name}: held out / all pixels, %" for name in sets), "difference, points (sessions)"]
     note = [f"{'; '.join(said)[0].upper()}{'; '.join(said)[1:]}.", ""] if said else []
     return [*table(heads, body), "", *note, origin(result, "held_out")]

@@ -173,7 +173,8 @@ def section(result: Mapping[str, Any]) -> list[str]:
         games[row["set"], row["seed"]][row["way"]] = row
     sets = [name for name in SETS if any(each == name for each, _ in games)]
     body: list[list[str]] = []
-    ways = result["ways"]
+    ways, last = result.get("ways", WAYS), result["strokes"]
+    after = sorted({n for n in (4, 8, last) if n <= last})
     gains: dict[str, dict[str, list[float]]] = {way: {} for way in ways}
     for name in sets:
         own = [game for (each, _), game in games.items() if each == name]
@@ -183,7 +184,7 @@ def section(result: Mapping[str, Any]) -> list[str]:
             strokes = [needed(game[way]["miou"], goal) for game, goal in zip(own, goals, strict=True)]
             looks = [game[way]["looks"][-1] for game in own]
             gains[way][name] = [float(np.mean(game[way]["miou"]) - np.mean(game["random"]["miou"])) for game in own]
-            scores = [f"{curves[:, n].mean():.3f}" for n in (4, 8, result["strokes"]) if n < curves.shape[1]]
+            scores = [f"{curves[:, n].mean():.3f}" for n in after]
             body.append(
                 [
                     f"{name}, {len(own)} sessions" if way == ways[0] else "",
@@ -193,8 +194,7 @@ def section(result: Mapping[str, Any]) -> list[str]:
                     f"{np.mean(looks):.0f}",
                 ]
             )
-    last = result["strokes"]
-    heads = ["", "frames", *(f"mIoU after {n}" for n in (4, 8, last)), "strokes to random's last", "looks in all"]
+    heads = ["", "frames", *(f"mIoU after {n}" for n in after), "strokes to random's last", "looks in all"]
     lines = [*table(heads, body), ""]
     for way in ways[1:]:
         every = [gain for own in gains[way].values() for gain in own]

@@ -73,6 +73,26 @@ def test_without_probabilities_the_curve_is_empty(folder):
         assert page.get("/api/audit").json()["reliability"] == []
 
 
+def test_an_audit_judges_one_kind_of_model(folder):
+    class Two(Learned):
+        """A network that is better, and has looked at image 2 alone."""
+
+        def status(self):
+            return super().status() | {"shown": {"kind": "network", "number": 4, "why": ""}}
+
+        def prediction(self, image, kind=None):
+            if image == 2 and kind != "instant":
+                found = super().prediction(1)
+                found.kind, found.number = "network", 4
+                return found
+            return None if kind == "network" else super().prediction(image)
+
+    with page_of(folder, learner=Two()) as page:
+        told = begin(page)
+        assert {item["image"] for item in told["items"]} == {2}
+        assert page.get("/api/audit").json()["models"] == ["network 4"]
+
+
 def test_answers_survive_a_restart_and_may_be_changed(folder):
     with page_of(folder, learner=Learned()) as page:
         item = begin(page)["items"][0]["item"]

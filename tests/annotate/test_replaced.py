@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import sqlite3
 import time
 
 import numpy as np
@@ -142,6 +144,19 @@ def test_a_picture_that_is_away_for_a_while_loses_no_stroke(folder):
         assert page.project.labels(1).shape == (40, 60)
         (folder / "p0.png").write_bytes(picture)
         assert (state(page)["problem"], len(state(page)["strokes"])) == (None, 1)
+
+
+def test_a_project_of_the_first_version_knows_the_size_it_was_drawn_at(folder):
+    with page_of(folder) as page:
+        send(page, 1, add())
+    with contextlib.closing(sqlite3.connect(folder / ".scribbleseg" / "state.sqlite")) as old:
+        for column in ("picture", "drawn_at"):
+            old.execute(f"ALTER TABLE images DROP COLUMN {column}")
+        old.execute("PRAGMA user_version=1")
+    with page_of(folder) as page:
+        assert (state(page)["problem"], len(state(page)["strokes"])) == (None, 1)
+        replace(folder, (50, 30))
+        assert "was 60 × 40" in state(page)["problem"]
 
 
 def test_nothing_is_learnt_from_strokes_that_may_lie_elsewhere(folder, monkeypatch):

@@ -46,8 +46,9 @@ def routes(project: Project, learner: Learning) -> list[Route]:
         wanted = parsed(Wanted, body)
         sample = points.Pool(project.names, wanted.number, wanted.unit, np.random.default_rng())
         sides, kinds = {}, set()
+        shown = learner.status()["shown"]["kind"]  # of one kind of model alone, or the numbers would be of neither
         for row in project.images():
-            found = learner.prediction(row.id)
+            found = learner.prediction(row.id, shown)
             if found is not None:
                 sample.add(str(row.id), found.labels, None if found.sure is None else found.sure / np.float32(255))
                 sides[str(row.id)] = found.labels.shape

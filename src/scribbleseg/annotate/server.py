@@ -69,7 +69,13 @@ def serve(
         )
         if open_page:
             threading.Timer(0.5, webbrowser.open, (full,)).start()
-        Server(config).run(sockets=[listener])
+        server = Server(config)
+        with contextlib.suppress(KeyboardInterrupt):  # of the instant before it listens for signals
+            server.run(sockets=[listener])
+        if not server.started:
+            if learns is not None:
+                learns.close()
+            project.close()
         say("stopped; everything is saved")
 
 
