@@ -52,7 +52,7 @@ def test_brush_masks_are_what_the_model_says(client):
     for each, class_id in zip(made["result"], (1, 2), strict=True):
         assert (each["from_name"], each["to_name"], each["type"]) == ("tag", "photo", "brushlabels")
         inside = decode_brush("answer", each["value"]["rle"], (each["original_height"], each["original_width"]))
-        np.testing.assert_array_equal(inside, TRUTH == class_id)
+        np.testing.assert_array_equal(inside, class_id == TRUTH)
 
 
 def test_polygons_cover_what_has_no_holes(client):

@@ -100,7 +100,9 @@ class LabelStudio(Format):
                 nonlocal count
                 name = write_picture(image, out / "images") if image.image is not None else f"{image.stem}.png"
                 result = [
-                    region(label, image.labels == k, f"region{k}") for k, label in enumerate(about.names) if (image.labels == k).any()
+                    region(label, image.labels == k, f"region{k}")
+                    for k, label in enumerate(about.names)
+                    if (image.labels == k).any()
                 ]
                 data = {"image": f"/data/local-files/?d={about.name}/images/{name}"}
                 task = {"id": count + 1, "data": data, "annotations": [{"result": result}]}
@@ -117,9 +119,7 @@ def region(label: str, inside: np.ndarray, name: str, control: str = "tag", pict
     return framed("brushlabels", value, inside.shape, name, control, picture)
 
 
-def framed(
-    kind: str, value: dict[str, Any], size: tuple[int, ...], name: str, control: str, picture: str
-) -> dict[str, Any]:
+def framed(kind: str, value: dict[str, Any], size: tuple[int, ...], name: str, control: str, picture: str) -> dict[str, Any]:
     """Return a region with what Label Studio wants around it.
 
     Args:
