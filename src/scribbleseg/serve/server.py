@@ -24,7 +24,7 @@ from scribbleseg.web.listening import Server, is_loopback, listening, shown_host
 PORT = 8421
 
 #: Seconds in which a server that was told to stop answers what it took on; then it says 503 to who still waits, and leaves.
-DRAIN_S = 8
+DRAIN_S = 6
 
 
 class Draining(Server):
