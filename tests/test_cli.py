@@ -279,6 +279,7 @@ def test_print_config_shows_every_setting_and_is_read_back(cli: Any, settings: P
 def test_every_verb_has_help_and_the_list_is_complete() -> None:
     verbs = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
     assert verbs == {
+        "serve",
         "train",
         "check",
         "predict",

@@ -197,3 +197,16 @@ def test_a_client_that_leaves_makes_room():
         predictor.batcher.close(20)
 
     asyncio.run(leaving())
+
+
+def test_who_still_waits_when_the_server_stops_is_told():
+    engine = FakeEngine(gate=threading.Event(), window_px=8)
+    with serving(engine, max_batch=1) as client, ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(client.post, "/v1/predict", content=encoded(rgb)) for rgb in RGB[:2]]
+        waited(lambda: len(client.predictor.batcher) == 2)
+        client.predictor.batcher.close(0)
+        for answer in waiting:
+            is_an_error(answer.result(20), 503)
+        is_an_error(client.get("/health/ready"), 503)
+        is_an_error(client.post("/v1/predict", content=encoded(RGB[2])), 503)
+        engine.gate.set()

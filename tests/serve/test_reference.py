@@ -48,6 +48,7 @@ def test_the_page_works_without_a_network(client):
     text = client.get("/").text
     assert "<script" not in text
     assert re.findall(r'(?:src|href|action)="([^"]+)"', text) == [
+        "data:,",
         "style.css",
         "openapi.json",
         "v1/predict?output=overlay",

@@ -57,7 +57,8 @@ def create_app(
         return JSONResponse(openapi(told, __version__))
 
     async def index(request: Request) -> Response:
-        return HTMLResponse(page(told, title, {} if token else names, not token))
+        text = page(told, title, {} if token else names, str(request.url.replace(query="")), with_form=not token)
+        return HTMLResponse(text, headers={"referrer-policy": "same-origin"})  # without it, the form's origin would be null
 
     async def style(request: Request) -> Response:
         return FileResponse(STYLE)

@@ -142,7 +142,7 @@ class Batcher:
         """
         with self._changed:
             if self._closed:
-                raise _stops()
+                raise stopping()
             self._jobs.append(job)
             self._changed.notify()
 
@@ -151,7 +151,7 @@ class Batcher:
         with self._changed:
             self._closed = True
             for job in self._jobs:
-                job.fail(_stops())
+                job.fail(stopping())
             self._jobs.clear()
             self._changed.notify()
         self._thread.join(seconds)
@@ -231,5 +231,6 @@ class Batcher:
         return batch
 
 
-def _stops() -> BusyError:
+def stopping() -> BusyError:
+    """Return what is told to who asked too late."""
     return BusyError("server", "time to answer", "a server that stops", "send it again", retry_s=5)

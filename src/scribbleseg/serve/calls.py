@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -16,6 +17,7 @@ from scribbleseg import __version__
 from scribbleseg.errors import DataError, ScribblesegError, nearest
 from scribbleseg.palette import hex_colours
 from scribbleseg.serve.admission import BusyError
+from scribbleseg.serve.batching import stopping
 from scribbleseg.serve.gate import too_long
 from scribbleseg.serve.outputs import OUTPUTS
 from scribbleseg.serve.pictures import MEDIA_TYPES, TooManyPixelsError, UnknownFormatError
@@ -67,6 +69,10 @@ def answering(
             return too_long(limits.max_bytes)
         except ClientDisconnect:
             pass
+        except asyncio.CancelledError:
+            if predictor.batcher.alive:
+                raise
+            return failure(stopping())  # what stops has given up on us, but may still hand this out
         except Exception as error:
             return failure(error)
         return Response(status_code=499) if answer is None else answer  # which nobody reads

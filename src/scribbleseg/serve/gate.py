@@ -16,7 +16,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from scribbleseg.web.guard import HEADERS, counted, refused, stranger
 
 #: Nothing runs in a browser; the page of the server shows its own style and sends its form to the server.
-POLICY = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
 
 #: What is told without the token: whether the server is there, and how it is to be asked.
 OPEN = ("/", "/style.css", "/openapi.json", "/health/live", "/health/ready")
@@ -57,7 +59,7 @@ class Gate:
                 status = int(message["status"])
                 out = MutableHeaders(scope=message)
                 for key, value in HEADERS.items():
-                    out[key] = value
+                    out.setdefault(key, value)
                 out["content-security-policy"] = POLICY
                 out.setdefault("cache-control", "no-store")
             await send(message)

@@ -170,11 +170,18 @@ def _id(call: Call) -> str:
     return "_".join([call.method.lower(), *(word for word in words if word)])
 
 
-def page(calls: tuple[Call, ...], title: str, names: Mapping[str, str], with_form: bool) -> str:
+def page(calls: tuple[Call, ...], title: str, names: Mapping[str, str], address: str, *, with_form: bool) -> str:
     """Return the page for people: one file beside its style, no scripts, nothing from elsewhere."""
     loader = jinja2.PackageLoader("scribbleseg", "templates")
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = environment.get_template(TEMPLATE)
     return template.render(
-        calls=calls, title=title, names=names, errors=ERRORS, outputs=OUTPUTS, media=MEDIA_TYPES, with_form=with_form
+        calls=calls,
+        title=title,
+        names=names,
+        address=address,
+        errors=ERRORS,
+        outputs=OUTPUTS,
+        media=MEDIA_TYPES,
+        with_form=with_form,
     )

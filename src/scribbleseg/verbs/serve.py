@@ -36,7 +36,7 @@ def serve(
             raise ConfigError("serve", f"the library {library}", "not installed", 'pip install "scribbleseg[serve]"')
     from scribbleseg.serve.admission import Limits
     from scribbleseg.serve.fetching import Fetcher
-    from scribbleseg.serve.server import read_token, serve as run
+    from scribbleseg.serve.server import leave, read_token, serve as run
 
     limits = Limits(max_mb * 2**20, max_pixels, queue, batch, batch_wait_ms / 1000, timeout)
     fetcher = None
@@ -58,3 +58,4 @@ def serve(
         token_file=token_file,
         fetcher=fetcher,
     )
+    leave()
