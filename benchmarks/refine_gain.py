@@ -112,7 +112,8 @@ def lines(result: dict[str, Any]) -> list[str]:
         for n, (name, row) in enumerate(each["methods"].items()):
             first = [f"{each['data']}, {each['split']}, {each['images']} images", network] if n == 0 else ["", ""]
             scores = [f"{row['miou']:.3f}", gain(row, "miou"), f"{row['border_miou']:.3f}", gain(row, "border_miou")]
-            rows.append([*first, name, *scores, f"{row['s_per_image']:.2f}"])
+            seconds = row.get("s_per_image")
+            rows.append([*first, name, *scores, "–" if seconds is None else f"{seconds:.2f}"])
     head = ["data", "network", "`--refine`", "mIoU", "gain (95 %)", "border mIoU", "gain (95 %)", "s an image"]
     made = result["provenance"]
     machine = made["machine"]

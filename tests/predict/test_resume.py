@@ -187,6 +187,17 @@ def test_what_a_killed_run_had_begun_is_cleared_away(places, tmp_path):
     assert not list(tmp_path.rglob("*.part"))
 
 
+@pytest.mark.parametrize("text", ["", "[{}]", "3", '[{"file_name": 1'])
+def test_a_damaged_part_of_coco_is_one_clear_error(places, tmp_path, text):
+    run(places, tmp_path, ["coco"])
+    held = (tmp_path / "coco.json").read_bytes()
+    (tmp_path / "coco" / "picture_03.json").write_text(text)
+    with pytest.raises(DataError, match="picture_03.json"):
+        run(places, tmp_path, ["coco"])
+    assert (tmp_path / "coco.json").read_bytes() == held
+    assert not list(tmp_path.rglob("*.part"))
+
+
 class TestManifest:
     def test_a_line_cut_short_counts_as_not_written(self, places, tmp_path):
         run(places, tmp_path, ["mask"])

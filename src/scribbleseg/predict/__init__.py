@@ -6,7 +6,7 @@ from scribbleseg.predict.folder import Outcome, predict_folder, predict_inputs
 from scribbleseg.predict.inputs import list_images
 from scribbleseg.predict.outputs import OUTPUTS
 from scribbleseg.predict.views import Views
-from scribbleseg.predict.windows import OVERLAP, predict_mask, probabilities, refined_probabilities, window_starts
+from scribbleseg.predict.windows import OVERLAP, as_rgb, predict_mask, probabilities, refined_probabilities, window_starts
 
 __all__ = [
     "LARGE_PIXELS",
@@ -14,6 +14,7 @@ __all__ = [
     "OVERLAP",
     "Outcome",
     "Views",
+    "as_rgb",
     "list_images",
     "pick_device",
     "predict_folder",

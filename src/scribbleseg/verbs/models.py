@@ -26,8 +26,8 @@ def predict(
 ) -> None:
     """Predict a folder of images, or one image of any size: masks, overlays, probabilities, polygons, volumes.
 
-    OUT/predictions.jsonl lists what is done. Stopped or killed, the same command does the rest. An image that cannot be read
-    is left out and named at the end; the exit code is then 1.
+    OUT/predictions.jsonl lists what is done: stopped or killed, the same command does the rest.
+    An image that cannot be read is left out and named at the end; the exit code is then 1.
     """
     from scribbleseg.errors import ConfigError
     from scribbleseg.predict import Views, predict_inputs

@@ -15,6 +15,7 @@ from scribbleseg.atomic import atomic_path, write_text
 from scribbleseg.data.formats.coco import class_annotation
 from scribbleseg.data.formats.qupath import polygons
 from scribbleseg.data.formats.safety import library
+from scribbleseg.errors import DataError
 from scribbleseg.palette import class_colours
 from scribbleseg.predict.outputs.output import Job, Output, Sink, refuse_large, whole_slices
 
@@ -120,4 +121,11 @@ class Coco(Output):
 
 def _images(files: list[Path]) -> Iterator[dict[str, Any]]:
     for file in files:
-        yield from json.loads(file.read_text(encoding="utf-8"))
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+            if not all({"file_name", "height", "width", "annotations"} <= set(image) for image in found):
+                raise ValueError("an image without name, size or annotations")
+        except (ValueError, TypeError) as error:
+            do = "delete it and run again"
+            raise DataError(file, "the part of coco.json that `predict` wrote", str(error)[:200], do) from None
+        yield from found
