@@ -228,7 +228,9 @@ def test_a_full_disk_is_said_plainly_and_leaves_no_half_file(
     assert code == 2
     assert "No space left on device" in err
     assert "Traceback" not in err
-    assert not [p for p in (tmp_path / "masks").rglob("*") if p.is_file()]
+    left = [p.name for p in (tmp_path / "masks").rglob("*") if p.is_file() and not p.name.endswith(".lock")]
+    assert left == ["predictions.jsonl"]  # which tells of no picture
+    assert (tmp_path / "masks" / "predictions.jsonl").read_text(encoding="utf-8").count("\n") == 1
 
 
 def test_ctrl_c_says_how_to_go_on(
@@ -283,6 +285,7 @@ def test_every_verb_has_help_and_the_list_is_complete() -> None:
         "train",
         "check",
         "predict",
+        "push",
         "evaluate",
         "compare",
         "export",

@@ -17,7 +17,7 @@ FILE = ROOT / "Dockerfile"
 pytestmark = pytest.mark.skipif(not FILE.is_file(), reason="installed without its Dockerfile")
 
 #: What a server of exported models does without.
-LEFT_OUT = {"torch", "lightning", "transformers", "safetensors", "matplotlib"}
+LEFT_OUT = {"torch", "lightning", "transformers", "safetensors", "huggingface_hub", "matplotlib"}
 
 
 @pytest.fixture(scope="module")

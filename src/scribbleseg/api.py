@@ -12,7 +12,12 @@ report(["runs/leaves"], "report.html")
 from scribbleseg.check.run import check
 from scribbleseg.config import RunConfig, load_config
 from scribbleseg.data.folder import Dataset, open_dataset
+from scribbleseg.data.images import read_rgb
 from scribbleseg.evaluate import evaluate
+from scribbleseg.export.hub import export_hub
+from scribbleseg.export.onnx import export_onnx
+from scribbleseg.export.program import export_program
+from scribbleseg.export.push import push
 from scribbleseg.models.folder import TrainedModel, load_model
 from scribbleseg.predict import OUTPUTS, Outcome, Views, predict_folder, predict_inputs, predict_mask, probabilities
 from scribbleseg.report.page import report
@@ -28,6 +33,9 @@ __all__ = [
     "Views",
     "check",
     "evaluate",
+    "export_hub",
+    "export_onnx",
+    "export_program",
     "load_config",
     "load_model",
     "open_dataset",
@@ -35,6 +43,8 @@ __all__ = [
     "predict_inputs",
     "predict_mask",
     "probabilities",
+    "push",
+    "read_rgb",
     "report",
     "summary",
     "train",

@@ -41,18 +41,26 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a folder beside ``path``, which must not exist, that takes its name when the block ends well; else it is removed.
+def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Yield a folder beside ``path`` that takes its name when the block ends well; else it is removed.
+
+    Args:
+        path: of the folder.
+        replace: whether a folder that exists is removed at the end, just before.
 
     Raises:
-        StorageError: the folder above cannot be made or written, or the disk is full.
+        StorageError: it exists and is not to be replaced, the folder above cannot be made or written, or the disk is full.
     """
+    if not replace and (path.exists() or path.is_symlink()):
+        raise StorageError(path, "a new folder", "one that exists", "choose another name; nothing is ever overwritten")
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix="writing-", suffix=".part", dir=path.parent))
         yield temporary
         temporary.chmod(0o755)
+        if replace and path.exists():
+            shutil.rmtree(path)
         temporary.rename(path)
     except OSError as error:
         raise storage_error(error, path) from None

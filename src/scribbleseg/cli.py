@@ -13,7 +13,8 @@ from scribbleseg.atomic import CANNOT_WRITE
 from scribbleseg.audit.verb import audit
 from scribbleseg.errors import ScribblesegError
 from scribbleseg.verbs.data import check, convert, shard, simulate
-from scribbleseg.verbs.models import compare, evaluate, export, predict, report
+from scribbleseg.verbs.export import export, push
+from scribbleseg.verbs.models import compare, evaluate, predict, report
 from scribbleseg.verbs.options import Device
 from scribbleseg.verbs.serve import serve
 
@@ -61,7 +62,7 @@ def train(
         raise typer.Exit(130) from None
 
 
-for verb in (predict, evaluate, compare, report, export, serve, audit, check, convert, simulate, shard):
+for verb in (predict, evaluate, compare, report, export, push, serve, audit, check, convert, simulate, shard):
     app.command()(verb)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -33,5 +34,15 @@ class Residual(nn.Module):
 
 
 def resize_as(x: Tensor, like: Tensor) -> Tensor:
-    """Bilinear resize to the size of another map."""
-    return F.interpolate(x, like.shape[-2:], mode="bilinear", align_corners=False) if x.shape != like.shape else x
+    """Bilinear resize to the size of another map.
+
+    An exporter leaves sizes open: there only what has the same size in every picture is taken as it is.
+    """
+    sizes = zip(x.shape[-2:], like.shape[-2:], strict=True)
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+        same = all(statically_known_true(a == b) for a, b in sizes)
+    else:
+        same = all(a == b for a, b in sizes)
+    return x if same else F.interpolate(x, like.shape[-2:], mode="bilinear", align_corners=False)

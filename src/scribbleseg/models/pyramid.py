@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from scribbleseg.models.blocks import conv_block
+from scribbleseg.models.blocks import conv_block, resize_as
 
 
 class PlainPyramid(nn.Module):
@@ -50,8 +50,5 @@ class PlainPyramid(nn.Module):
         a, b, c, d = (norm(m) for norm, m in zip(self.norms, maps, strict=True))
         fine = self.up4(a)
         if self.stem is not None:
-            detail = self.stem(image)
-            if detail.shape[-2:] != fine.shape[-2:]:
-                detail = nn.functional.interpolate(detail, fine.shape[-2:], mode="bilinear", align_corners=False)
-            fine = torch.cat([fine, detail], 1)
+            fine = torch.cat([fine, resize_as(self.stem(image), fine)], 1)
         return [fine, self.up2(b), c, self.down(d)]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from scribbleseg.verbs.options import DataFolder, Device, Flips, ModelFolder, Refine, Scales, tell
+from scribbleseg.verbs.options import DataFolder, Device, Flips, Refine, Scales, tell
 
 
 def predict(
@@ -116,21 +116,3 @@ def report(
     from scribbleseg.report.page import report as run
 
     print(f"report: {run(runs, out, data=data, split=split, device=device)}")
-
-
-def export(
-    model: ModelFolder,
-    out: Annotated[Path, typer.Option(help="New folder for model.onnx and the runner that needs no PyTorch.")],
-    images: Annotated[Path | None, typer.Option(help="Pictures on which it must answer as the original does.")] = None,
-    input_: Annotated[str, typer.Option("--input", help="uint8, or float32 for values in [0, 1].")] = "uint8",
-) -> None:
-    """Write a model as ONNX with its preprocessing inside, and check that it answers as the original does."""
-    from scribbleseg.errors import ConfigError
-    from scribbleseg.export import export_onnx
-
-    if input_ not in ("uint8", "float32"):
-        raise ConfigError("--input", "uint8 or float32", input_, "choose one")
-    found = export_onnx(model, out, images=images, input="uint8" if input_ == "uint8" else "float32")
-    print(f"model: {out / 'model.onnx'}")
-    print(f"as the original on {found.pictures} pictures: to {found.difference:.1e}; {found.other:.3%} of the pixels differ")
-    print(f"without PyTorch: python {out / 'runner.py'} {out / 'model.onnx'} PICTURE MASK.png")

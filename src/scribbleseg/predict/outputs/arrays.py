@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -51,7 +50,8 @@ class Zarr(Output):
 def _zarr_rows(path: Path, job: Job) -> Iterator[Rows]:
     zarr = _library("zarr")
     shape = (len(job.names), *job.shape)
-    with atomic_folder(path) as temporary:
+    # One may lie there of a run that was killed before it could note it down.
+    with atomic_folder(path, replace=True) as temporary:
         array = zarr.create_array(
             store=str(temporary),
             shape=shape,
@@ -63,8 +63,6 @@ def _zarr_rows(path: Path, job: Job) -> Iterator[Rows]:
         )
         with _in_blocks(array, axis=1) as take:
             yield take
-        if path.exists():  # of a run that was killed before it could note it down
-            shutil.rmtree(path)
 
 
 class Ilastik(Output):
