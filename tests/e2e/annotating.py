@@ -128,19 +128,19 @@ def shown(page: Any, stem: str) -> None:
     """Wait until the image, its picture too, is on the screen."""
     page.wait_for_function("stem => document.getElementById('where').textContent.startsWith(stem + ' ')", arg=stem)
     for _ in range(100):
-        if _find(page, "red") is not None:
+        if _find(page, "red", near=110) is not None:  # under a prediction too
             return
         page.wait_for_timeout(50)
     raise AssertionError("the picture does not appear")
 
 
-def _find(page: Any, name: str) -> tuple[float, float] | None:
+def _find(page: Any, name: str, near: int = 70) -> tuple[float, float] | None:
     box = page.locator("#stage").bounding_box()
     picture = np.asarray(Image.open(io.BytesIO(page.locator("#stage").screenshot())).convert("RGB"), int)
-    near = (np.abs(picture - np.array(_RGB[name])) < 70).all(-1)
-    if near.sum() < 20:
+    found = (np.abs(picture - np.array(_RGB[name])) < near).all(-1)
+    if found.sum() < 20:
         return None
-    rows, columns = np.nonzero(near)
+    rows, columns = np.nonzero(found)
     ratio = picture.shape[1] / box["width"]
     return box["x"] + (columns.mean() + 0.5) / ratio, box["y"] + (rows.mean() + 0.5) / ratio
 
