@@ -15,6 +15,6 @@ for kind in "${@:-oldest 3.12 3.13}"; do
         if [ "$each" = oldest ]; then python=3.11 options=(--resolution lowest-direct); fi
         "$uv" venv --quiet --python "$python" --no-python-downloads "$work/$each"
         "$uv" pip install --quiet --python "$work/$each" "${options[@]}" --editable ".[test]"
-        "$work/$each/bin/python" -m pytest -n 2 -q -m "not slow and not browser"
+        "$work/$each/bin/python" -m pytest -n 2 -q -W default -m "not slow and not browser"
     done
 done
