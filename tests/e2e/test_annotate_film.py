@@ -254,7 +254,11 @@ def page_shows(page: Any, server: Real, hand: Hand) -> bool:
     kind = "network" if scores["network"] > scores["instant"] else "instant"
     why, title = (page.locator(f"#{id_}").inner_text() for id_ in ("shown-told", "prediction-told"))
     words = "the network is better" if kind == "network" else "the network is not better"
-    if told["model"]["kind"] != kind or words not in why.lower() or not title.lower().startswith(told["model"]["title"].lower()):
+    if (
+        told["model"]["kind"] != kind
+        or words not in why.lower()
+        or not title.lower().startswith(told["model"]["title"].lower())
+    ):
         return False
     labels = server.get(f"api/images/{hand.image}/prediction/labels?model={kind}")
     inside = np.flatnonzero((ndimage.minimum_filter(labels, 5) == ndimage.maximum_filter(labels, 5)).ravel())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(state, dict) or "state_dict" not in state or "global_step" not in state:
             raise ValueError("not a checkpoint of a run")
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except Exception as error:  # the unpickler of weights trips in many ways over bytes that are not one
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise TrainingError(
             path, "a whole checkpoint", reason, "restore it from a copy, or start again in a new folder"
