@@ -38,10 +38,10 @@ results: $(VENV)/.dev $(VENV)/.kernels ## train and score the tables of docs/res
 packages: $(VENV)/.dev ## wheel and source distribution into dist/, installed and used without a compiler
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist .
-	packaging/clean_install.sh dist $(PYTHON)
+	release/clean_install.sh dist $(PYTHON)
 
 versions: $(VENV)/.dev ## the tests with the oldest versions that are allowed, and on other Pythons
-	packaging/versions.sh $(BIN)/uv
+	release/versions.sh $(BIN)/uv
 
 lock: $(VENV)/.dev ## requirements.lock: every package that any extra brings, with hashes
 	$(BIN)/uv pip compile pyproject.toml --no-config --all-extras --universal --python-version 3.11 --generate-hashes --quiet \

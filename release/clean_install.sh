@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Install the built wheel, and then the source distribution, as a user would: a new environment, another folder, no compiler; and use it.
-#   packaging/clean_install.sh DIST PYTHON
+#   release/clean_install.sh DIST PYTHON
 set -euo pipefail
 dist=$(realpath "$1")
 python=${2:-python3}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Run the tests in new environments: the oldest versions of what pyproject.toml names, and the newest on every Python we name.
-#   packaging/versions.sh UV [KIND ...]      KIND: oldest, 3.12, 3.13 (all of them if none is given)
+#   release/versions.sh UV [KIND ...]      KIND: oldest, 3.12, 3.13 (all of them if none is given)
 set -euo pipefail
 uv=$(realpath "$1")
 shift
