@@ -1,0 +1,182 @@
+"""The worker: an actor that holds the model and does one block of inputs after the other, as the plain loop does a folder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scribbleseg.distributed.inputs import Entry
+from scribbleseg.distributed.ledger import Ledger
+from scribbleseg.distributed.place import Place
+from scribbleseg.distributed.plan import Block, failure
+from scribbleseg.errors import DataError
+from scribbleseg.models.folder import TrainedModel
+from scribbleseg.predict.device import pick_device
+from scribbleseg.predict.folder import Outcome, predict_paths
+from scribbleseg.predict.manifest import Manifest
+from scribbleseg.predict.outputs import chosen
+from scribbleseg.predict.views import Views
+
+#: Files that are put into an object store at a time.
+AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Told:
+    """What every worker is told.
+
+    Attributes:
+        place: of the inputs.
+        out: place of all outputs.
+        outputs: their names.
+        refine: a name of :data:`scribbleseg.refine.REFINEMENTS`, or None.
+        views: how often a window is looked at.
+        device: for the model.
+    """
+
+    place: Place
+    out: Place
+    outputs: tuple[str, ...]
+    refine: str | None
+    views: Views
+    device: str
+
+
+class Worker:
+    """Predicts blocks; Ray makes one for every GPU or core, and another where one has died.
+
+    Args:
+        model: reference to it in Ray's object store, or the model itself.
+        told: all else.
+    """
+
+    def __init__(self, model: Any, told: Told) -> None:
+        if not isinstance(model, TrainedModel):
+            import ray
+
+            model = ray.get(model)
+        self._model: TrainedModel = model
+        self._model.segmenter.to(pick_device(told.device))
+        self._told, self._wanted = told, chosen(told.outputs)
+        self._name = f"{socket.gethostname()}:{id(self):x}"
+        self._threads = torch.get_num_threads()
+
+    def __call__(self, batch: Any) -> dict[str, list[Any]]:
+        """Do a block, and return how much of it was done, kept from before, and left out."""
+        rows = [self._row(**row) for row in batch.to_pylist()]
+        return {key: [row[key] for row in rows] for key in rows[0]}
+
+    def _row(self, block: str, contents: list[bytes | None], kept: int, left_out: int) -> dict[str, Any]:
+        told: dict[str, Any] = {"done": 0, "kept": kept, "failed": left_out, "reasons": "[]"}
+        if block:
+            done, failed = self.do(Block.from_json(block), contents)
+            told |= {"done": len(done), "failed": len(failed), "reasons": json.dumps(failed[:3])}
+        return told | {"worker": self._name, "at_s": time.time(), "threads": self._threads}
+
+    def do(self, block: Block, contents: list[bytes | None]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Predict a block, write its outputs, and then note it; return the lines of what was done and what was left out."""
+        ledger = Ledger(self._told.out, block.part, block.number)
+        careful = ledger.begin()
+        done: list[dict[str, Any]] = []
+        failed: list[dict[str, Any]] = []
+        with tempfile.TemporaryDirectory(prefix="scribbleseg-") as inputs:
+            paths = self._laid_out(block.entries, contents, Path(inputs))
+            for entries in _careful(block, ledger, failed) if careful else _by_folder(block):
+                for entry, outcome in zip(entries, self._predicted(entries, paths), strict=True):
+                    if isinstance(outcome, DataError):
+                        failed.append(failure(entry.key, outcome))
+                    else:
+                        done.append({"input": entry.key, "at": entry.at, "outputs": outcome})
+        ledger.end(done, failed)
+        return done, failed
+
+    def _laid_out(self, entries: list[Entry], contents: list[bytes | None], inputs: Path) -> dict[Entry, Path]:
+        """Return where each input lies on this machine, under the name that its outputs are to get."""
+        place, paths = self._told.place, {}
+        for n, (entry, held) in enumerate(zip(entries, contents, strict=True)):
+            if entry.is_file and place.local is not None:
+                there = Path(place.path(entry.at))
+                if there.name == entry.name:
+                    paths[entry] = there
+                    continue
+            path = paths[entry] = inputs / str(n) / entry.name
+            path.parent.mkdir()
+            if entry.is_file and place.local is not None:
+                path.symlink_to(there)
+            elif held is not None:
+                path.write_bytes(held)
+            else:
+                with contextlib.suppress(FileNotFoundError):  # which is said when it is to be predicted
+                    place.copy(entry.at, path, max(0, entry.offset), entry.size if entry.offset >= 0 else None)
+        return paths
+
+    def _predicted(self, entries: list[Entry], paths: dict[Entry, Path]) -> list[dict[str, list[str]] | DataError]:
+        """Predict inputs of one folder, and return the names of each one's outputs, which are in place."""
+        out = self._told.out
+        with out.scratch() as scratch, ThreadPoolExecutor(AT_ONCE, "putting") as pool:
+            manifest = Manifest(scratch, {})
+            there = [paths[entry] for entry in entries if paths[entry].exists()]
+            how: Any = {"refine": self._told.refine, "views": self._told.views}
+            outcomes = predict_paths(self._model, there, manifest, self._wanted, **how)
+            moved: list[Future[dict[str, list[str]]] | DataError] = []
+            for entry in entries:
+                if not paths[entry].exists():
+                    do = "copy it again, or take it off the list"
+                    moved.append(DataError(entry.key, "an image", "no such file any more", do))
+                    continue
+                outcome = next(outcomes)
+                moved.append(outcome.error or pool.submit(self._move, entry, outcome, scratch, manifest))
+            next(outcomes, None)  # lets its threads go
+            return [each if isinstance(each, DataError) else each.result() for each in moved]
+
+    def _move(self, entry: Entry, outcome: Outcome, scratch: Path, manifest: Manifest) -> dict[str, list[str]]:
+        """Give an input's outputs their places, below its folder."""
+        names: dict[str, list[str]] = {}
+        for name, output in self._wanted.items():
+            names[name] = []
+            for file in manifest.files(outcome.path, name):
+                inner = file.relative_to(scratch / output.folder).as_posix()
+                target = "/".join(part for part in (output.folder, entry.folder, inner) if part)
+                self._told.out.take(file, target)
+                names[name].append(target)
+        return names
+
+
+def _by_folder(block: Block) -> Iterator[list[Entry]]:
+    """Yield the inputs of one folder after the other."""
+    held: list[Entry] = []
+    for group in block.groups:
+        if held and group[0].folder != held[0].folder:
+            yield held
+            held = []
+        held += group
+    if held:
+        yield held
+
+
+def _careful(block: Block, ledger: Ledger, failed: list[dict[str, Any]]) -> Iterator[list[Entry]]:
+    """Yield few inputs at a time, each noted before: one over which workers die is found, and left out.
+
+    Fours that share a batch stay together as long as nobody has died over them.
+    """
+    for n, group in enumerate(block.groups):
+        if not ledger.mark(f"group-{n}"):
+            yield list(group)
+            continue
+        for k, entry in enumerate(group):
+            if ledger.mark(f"group-{n}-{k}"):
+                do = "look at the file, and at the memory that the workers have"
+                died = DataError(entry.key, "an image that a worker survives", "workers died at it, again and again", do)
+                failed.append(failure(entry.key, died))
+            else:
+                yield [entry]
