@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import socket
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,18 +29,35 @@ def connected(address: str | None, started: dict[str, Any]) -> Iterator[Any]:
     library("ray.data", WHERE, "which streams inputs to workers", "ray")
     own = not ray.is_initialized()
     if own:
+        if address is not None and address.rpartition(":")[2].isdigit():
+            _require_listener(address)  # Ray itself tries for many minutes
+        logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # that there is a token
         how = {"address": address} if address is not None else {"include_dashboard": False, **started}
         try:
             ray.init(logging_level=logging.WARNING, **how)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             got = " ".join(str(error).split())[:300]
             raise ClusterError(address or "Ray on this machine", "a Ray cluster", got, "start one: ray start --head") from None
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
-        yield ray
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="ray.data")  # that there are fewer blocks left than workers
+            yield ray
     finally:
         if own:
             ray.shutdown()
+
+
+def _require_listener(address: str) -> None:
+    """Raise ``ClusterError`` where nothing listens at HOST:PORT."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=10):
+            return
+    except OSError as error:
+        got = error.strerror or str(error)
+        do = "check the address, which `ray start --head` says, and that it runs"
+        raise ClusterError(address, "a Ray cluster", got, do) from None
 
 
 def num_workers(ray: Any, asked: int, cpus: float, device: str) -> tuple[int, float]:
@@ -50,11 +69,15 @@ def num_workers(ray: Any, asked: int, cpus: float, device: str) -> tuple[int, fl
     there = ray.cluster_resources()
     gpus = int(there.get("GPU", 0)) if device == "auto" or device.startswith("cuda") else 0
     if device.startswith("cuda") and not gpus:
-        raise ConfigError("--device", "a cluster with GPUs", "none", "give --device cpu or auto, or add a machine that has some")
+        raise ConfigError(
+            "--device", "a cluster with GPUs", "none", "give --device cpu or auto, or add a machine that has some"
+        )
     fit = min(gpus or 10**9, int(there.get("CPU", 0) / cpus))
     if fit < max(1, asked):
         got = f"room for {fit}: {int(there.get('CPU', 0))} cores, {gpus} GPUs"
-        raise ConfigError("--workers", f"a cluster with room for {max(1, asked)} of {cpus:g} cores", got, "ask for fewer, or add machines")
+        raise ConfigError(
+            "--workers", f"a cluster with room for {max(1, asked)} of {cpus:g} cores", got, "ask for fewer, or add machines"
+        )
     return asked or fit, 1.0 if gpus else 0.0
 
 

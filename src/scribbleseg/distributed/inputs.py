@@ -86,8 +86,15 @@ def list_inputs(url: str) -> tuple[Place, Iterator[Listed]]:
         place = Place((above or ("/" if url.startswith("/") else ".")) + (f"?{query}" if query else ""))
         only = [name]
         return place, _containers(place, only) if _is_container(name) else _images([(name, place.size(name))])
-    held = [found.name for found in place.walk() if _is_container(found.name)] if _has_containers(place) else []
-    return place, _containers(place, held) if held else _images((found.name, found.size) for found in place.walk())
+    return place, _below(place)
+
+
+def _below(place: Place) -> Iterator[Listed]:
+    """Yield what is below a folder: nothing is listed before somebody asks."""
+    if _has_containers(place):
+        yield from _containers(place, [found.name for found in place.walk() if _is_container(found.name)])
+    else:
+        yield from _images((found.name, found.size) for found in place.walk())
 
 
 def _is_container(name: str) -> bool:
@@ -95,7 +102,7 @@ def _is_container(name: str) -> bool:
 
 
 def _has_containers(place: Place) -> bool:
-    """Say whether the first file that is anything to us is a tar or Parquet file: a bucket is not walked twice for it."""
+    """Say whether the first file that means anything is a tar or Parquet file: a bucket is not walked twice for it."""
     first = next((f.name for f in place.walk() if _is_container(f.name) or is_image(f.name)), "")
     return _is_container(first)
 
@@ -131,14 +138,13 @@ def _members(place: Place, name: str) -> Iterator[Entry]:
     """Yield the images of a tar file: ``KEY.jpg``, or ``KEY.image.jpg`` as our own shards have them."""
     folder = name.rpartition(".")[0]
     with place.opened(name) as file:
-        held = [-1, b""]
+        first, chunk = 0, b""
 
         def read(at: int, size: int) -> bytes:
-            first, chunk = held
-            if not (first >= 0 and first <= at and at + size <= first + len(chunk)):
-                held[:] = [at, file.read_at(max(size, FETCHED), at)]
-                first, chunk = held
-            return bytes(chunk[at - first : at - first + size])
+            nonlocal first, chunk
+            if not first <= at <= at + size <= first + len(chunk):
+                first, chunk = at, bytes(file.read_at(max(size, FETCHED), at))
+            return chunk[at - first : at - first + size]
 
         for found in entries_of(f"{place}/{name}", file.size(), read):
             inner = PurePosixPath(found.name)

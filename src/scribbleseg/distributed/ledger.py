@@ -30,8 +30,15 @@ UNLISTED = f"{FOLDER}/failed/listing.jsonl"
 
 VERSION = 1
 
-#: Attempts at a block that end with the worker's death before its inputs are done a few at a time.
+#: Attempts at a block that end with the worker's death before its inputs are done, and noted, a few at a time.
 DEATHS = 2
+
+#: Attempts at a single input that end so before it is left out.
+DEATHS_ALONE = 3
+
+
+#: Lines of what was done and of what was left out.
+Result = tuple[list[dict[str, Any]], list[dict[str, Any]]]
 
 
 def lines(contents: bytes) -> list[str]:
@@ -84,19 +91,34 @@ class Ledger:
 
     def begin(self) -> bool:
         """Note that somebody begins; say whether so many have died over it that it is to be done with care."""
-        there = [name for name in self._out.names(self._begun) if name.startswith(f"{self._number}.")]
-        self._marks = there
-        self.mark(f"try-{uuid.uuid4().hex[:12]}")
-        return sum(".try-" in name for name in there) >= DEATHS
+        self._marks = [name for name in self._out.names(self._begun) if name.startswith(f"{self._number}.")]
+        before = self.tries("block")
+        self.mark("block")
+        return before >= DEATHS
 
-    def mark(self, what: str) -> bool:
-        """Note that something of the block is begun; say whether this was noted before, by one that died over it."""
-        name = f"{self._number}.{what}"
-        if name in self._marks:
-            return True
-        self._out.write(f"{self._begun}/{name}", b"")
+    def tries(self, what: str) -> int:
+        """Return how often something of the block was begun before, by one that died over it."""
+        return sum(name.startswith(f"{self._number}.{what}.try-") for name in self._marks)
+
+    def mark(self, what: str) -> None:
+        """Note that something of the block is begun."""
+        self._write(f"{self._number}.{what}.try-{uuid.uuid4().hex[:12]}", b"")
+
+    def note(self, what: str, result: Result) -> None:
+        """Note what came of something of the block, before all of it is done."""
+        self._write(f"{self._number}.{what}.end", json.dumps(result, ensure_ascii=False).encode())
+
+    def noted(self, what: str) -> Result | None:
+        """Return what came of something of the block in an earlier attempt, if this was noted."""
+        name = f"{self._number}.{what}.end"
+        if name not in self._marks:
+            return None
+        done, failed = json.loads(self._out.read(f"{self._begun}/{name}"))
+        return done, failed
+
+    def _write(self, name: str, contents: bytes) -> None:
+        self._out.write(f"{self._begun}/{name}", contents)
         self._marks.append(name)
-        return False
 
     def end(self, done: list[dict[str, Any]], failed: list[dict[str, Any]]) -> None:
         """Note what was done and what was left out: from now on the block is done."""

@@ -115,9 +115,7 @@ def failure(key: str, error: DataError) -> dict[str, Any]:
     return {"input": key, "expected": error.expected, "got": error.got, "do": error.do}
 
 
-def make_plan(
-    out: Place, found: Iterable[Listed], size: int, reserved: Iterable[str]
-) -> tuple[int, int, list[dict[str, Any]]]:
+def make_plan(out: Place, found: Iterable[Listed], size: int, reserved: Iterable[str]) -> tuple[int, int, list[dict[str, Any]]]:
     """Write the plan, part by part.
 
     Args:

@@ -148,7 +148,9 @@ def _writable(out: str, names: Iterable[str]) -> dict[str, Output]:
     for name, output in wanted.items():
         if type(output).finish is not Output.finish:
             do = "take it from `scribbleseg predict` without --engine, or leave it out"
-            raise ConfigError("--outputs", "outputs that are files of one input each", f"{name}, which is one of all inputs", do)
+            raise ConfigError(
+                "--outputs", "outputs that are files of one input each", f"{name}, which is one of all inputs", do
+            )
         if name == "zarr" and "://" in out:
             raise ConfigError("--outputs", "outputs of one file each, in an object store", "zarr", "ask for probabilities")
     return wanted
@@ -159,7 +161,9 @@ def _refuse_inside(inputs: str, out: str) -> None:
         f"{url.partition('?')[0].rstrip('/')}/" if "://" in url else f"{Path(url).resolve()}/" for url in (inputs, out)
     )
     if one.startswith(other) or other.startswith(one):
-        raise DataError(out, "another folder than that of the inputs, and none in it or above it", inputs, "choose another --out")
+        raise DataError(
+            out, "another folder than that of the inputs, and none in it or above it", inputs, "choose another --out"
+        )
 
 
 @contextlib.contextmanager
@@ -182,9 +186,7 @@ def _alone(out: Place) -> Iterator[None]:
         lock.release()
 
 
-def _planned(
-    out: Place, inputs: str, about: dict[str, Any], block: int, *, overwrite: bool
-) -> tuple[Place, dict[str, Any]]:
+def _planned(out: Place, inputs: str, about: dict[str, Any], block: int, *, overwrite: bool) -> tuple[Place, dict[str, Any]]:
     """Return the place of the inputs, and the head of the run: of one that was begun, or of a new one."""
     if overwrite and (old := read_head(out, {})) is not None:
         remove_all(out, old["parts"])
@@ -203,26 +205,31 @@ def _planned(
     return source, head
 
 
+def begun(told: Told, head: dict[str, Any]) -> Progress:
+    """Return what is known before any block is done."""
+    unlisted = [json.loads(line) for line in lines(told.out.read(UNLISTED))] if head.get("unlisted") else []
+    return Progress(head["inputs"] + len(unlisted), failed=len(unlisted), reasons=tuple(unlisted[:20]))
+
+
 def _run(model: Any, told: Told, head: dict[str, Any], resources: Resources) -> Iterator[Progress]:
     """Run what is left on the cluster."""
-    unlisted = [json.loads(line) for line in lines(told.out.read(UNLISTED))] if head.get("unlisted") else []
-    progress = Progress(head["inputs"] + len(unlisted), failed=len(unlisted), reasons=tuple(unlisted[:20]))
+    progress = begun(told, head)
     yield progress
     with told_plainly(), connected(resources.address, resources.started) as ray:
         number, gpus = num_workers(ray, resources.workers, resources.cpus, told.device)
+        number = min(number, -(-head["inputs"] // resources.block))
         data = ray.data
         context = data.DataContext.get_current().copy()
         context.target_max_block_size = 1  # a row is handed on as soon as it is there
         context.enable_progress_bars = False
         context.execution_options.preserve_order = False
         with data.DataContext.current(context):
-            parts = data.from_items([{"part": part} for part in range(head["parts"])], override_num_blocks=None)
+            parts = data.from_items([{"part": part} for part in range(head["parts"])])
             blocks = parts.map_batches(
                 Fetch(told.place, told.out),
                 batch_size=1,
-                num_cpus=0,
-                concurrency=number,
-                scheduling_strategy="SPREAD",
+                num_cpus=0,  # they wait, most of the time
+                compute=data.TaskPoolStrategy(size=min(number, head["parts"])),
             )
             rows = blocks.map_batches(
                 Worker,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import socket
 import tempfile
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 
 from scribbleseg.distributed.inputs import Entry
-from scribbleseg.distributed.ledger import Ledger
+from scribbleseg.distributed.ledger import DEATHS_ALONE, Ledger, Result
 from scribbleseg.distributed.place import Place
 from scribbleseg.distributed.plan import Block, failure
 from scribbleseg.errors import DataError
@@ -83,7 +84,7 @@ class Worker:
             told |= {"done": len(done), "failed": len(failed), "reasons": json.dumps(failed[:3])}
         return told | {"worker": self._name, "at_s": time.time(), "threads": self._threads}
 
-    def do(self, block: Block, contents: list[bytes | None]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    def do(self, block: Block, contents: list[bytes | None]) -> Result:
         """Predict a block, write its outputs, and then note it; return the lines of what was done and what was left out."""
         ledger = Ledger(self._told.out, block.part, block.number)
         careful = ledger.begin()
@@ -91,14 +92,54 @@ class Worker:
         failed: list[dict[str, Any]] = []
         with tempfile.TemporaryDirectory(prefix="scribbleseg-") as inputs:
             paths = self._laid_out(block.entries, contents, Path(inputs))
-            for entries in _careful(block, ledger, failed) if careful else _by_folder(block):
-                for entry, outcome in zip(entries, self._predicted(entries, paths), strict=True):
-                    if isinstance(outcome, DataError):
-                        failed.append(failure(entry.key, outcome))
-                    else:
-                        done.append({"input": entry.key, "at": entry.at, "outputs": outcome})
+            results = self._with_care(block, ledger, paths) if careful else self._at_once(block, paths)
+            for some_done, some_failed in results:
+                done += some_done
+                failed += some_failed
         ledger.end(done, failed)
         return done, failed
+
+    def _at_once(self, block: Block, paths: dict[Entry, Path]) -> Iterator[Result]:
+        """Do the inputs of one folder after the other."""
+        for _, groups in itertools.groupby(block.groups, key=lambda group: group[0].folder):
+            yield self._do([entry for group in groups for entry in group], paths)
+
+    def _with_care(self, block: Block, ledger: Ledger, paths: dict[Entry, Path]) -> Iterator[Result]:
+        """Do few inputs at a time, and note each: one over which workers die is found, and left out.
+
+        Those that share a batch stay together as long as nobody has died over them.
+        """
+        for n, group in enumerate(block.groups):
+            together = f"group-{n}"
+            if (before := ledger.noted(together)) is not None:
+                yield before
+            elif not ledger.tries(together):
+                yield self._noted(ledger, together, group, paths)
+            else:
+                for k, entry in enumerate(group):
+                    alone = f"input-{n}-{k}"
+                    if (before := ledger.noted(alone)) is not None:
+                        yield before
+                    elif ledger.tries(alone) < DEATHS_ALONE:
+                        yield self._noted(ledger, alone, (entry,), paths)
+                    else:
+                        do = "look at the file, and at the memory that the workers have; --retry-failed tries again"
+                        died = DataError(
+                            entry.key, "an image that a worker survives", "workers died at it, again and again", do
+                        )
+                        yield [], [failure(entry.key, died)]
+
+    def _noted(self, ledger: Ledger, what: str, entries: tuple[Entry, ...], paths: dict[Entry, Path]) -> Result:
+        ledger.mark(what)
+        result = self._do(list(entries), paths)
+        ledger.note(what, result)
+        return result
+
+    def _do(self, entries: list[Entry], paths: dict[Entry, Path]) -> Result:
+        """Predict inputs of one folder; their outputs are in place."""
+        outcomes = list(zip(entries, self._predicted(entries, paths), strict=True))
+        done = [{"input": e.key, "at": e.at, "outputs": files} for e, files in outcomes if not isinstance(files, DataError)]
+        return done, [failure(entry.key, error) for entry, error in outcomes if isinstance(error, DataError)]
 
     def _laid_out(self, entries: list[Entry], contents: list[bytes | None], inputs: Path) -> dict[Entry, Path]:
         """Return where each input lies on this machine, under the name that its outputs are to get."""
@@ -150,33 +191,3 @@ class Worker:
                 self._told.out.take(file, target)
                 names[name].append(target)
         return names
-
-
-def _by_folder(block: Block) -> Iterator[list[Entry]]:
-    """Yield the inputs of one folder after the other."""
-    held: list[Entry] = []
-    for group in block.groups:
-        if held and group[0].folder != held[0].folder:
-            yield held
-            held = []
-        held += group
-    if held:
-        yield held
-
-
-def _careful(block: Block, ledger: Ledger, failed: list[dict[str, Any]]) -> Iterator[list[Entry]]:
-    """Yield few inputs at a time, each noted before: one over which workers die is found, and left out.
-
-    Fours that share a batch stay together as long as nobody has died over them.
-    """
-    for n, group in enumerate(block.groups):
-        if not ledger.mark(f"group-{n}"):
-            yield list(group)
-            continue
-        for k, entry in enumerate(group):
-            if ledger.mark(f"group-{n}-{k}"):
-                do = "look at the file, and at the memory that the workers have"
-                died = DataError(entry.key, "an image that a worker survives", "workers died at it, again and again", do)
-                failed.append(failure(entry.key, died))
-            else:
-                yield [entry]

@@ -17,11 +17,15 @@ _PANEL = "With --engine ray"
 
 ClusterAddress = Annotated[
     str | None,
-    typer.Option("--cluster", help="auto for the cluster of this machine, or HOST:PORT; else one begins here.", rich_help_panel=_PANEL),
+    typer.Option(
+        "--cluster", help="auto for the cluster of this machine, or HOST:PORT; else one begins here.", rich_help_panel=_PANEL
+    ),
 ]
 Workers = Annotated[int, typer.Option(help="0 for one a GPU or, without any, one a core.", rich_help_panel=_PANEL)]
 CpusEach = Annotated[float, typer.Option("--cpus", help="Cores of each worker.", rich_help_panel=_PANEL)]
-BlockSize = Annotated[int, typer.Option("--block", min=1, help="Inputs that are done and noted together.", rich_help_panel=_PANEL)]
+BlockSize = Annotated[
+    int, typer.Option("--block", min=1, help="Inputs that are done and noted together.", rich_help_panel=_PANEL)
+]
 RetryFailed = Annotated[
     bool, typer.Option("--retry-failed", help="Try again what was left out before.", rich_help_panel=_PANEL)
 ]
@@ -56,7 +60,8 @@ def predict_on_ray(
     from scribbleseg.distributed import Progress, Resources, predict_many
     from scribbleseg.errors import DataError
 
-    last, reasons = Progress(0), []
+    last = Progress(0)
+    reasons: list[dict[str, Any]] = []
     taken = Resources(cluster, workers, cpus, block)
     try:
         for last in predict_many(model, inputs, out, resources=taken, **how):

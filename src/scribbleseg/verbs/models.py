@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -57,14 +57,20 @@ def predict(
         raise ConfigError("predict", "--model, --input and --out", f"no {lacking}", "see `scribbleseg predict --help`")
     failed, done, kept = [], 0, 0
     views, wanted = Views(flips, parse_scales(scales)), outputs.split(",")
-    how = {"refine": refine, "views": views, "outputs": wanted, "overwrite": overwrite, "device": device}
+    how: dict[str, Any] = {
+        "refine": refine,
+        "views": views,
+        "outputs": wanted,
+        "overwrite": overwrite,
+        "device": device,
+    }
     if engine != "plain":
         require_engine(engine)
         how |= {"cluster": cluster, "workers": workers, "cpus": cpus, "block": block, "retry_failed": retry_failed}
         predict_on_ray(model, input, out, strict=strict, **how)
         return
     try:
-        for outcome in predict_inputs(model, input, out, **how):  # type: ignore[arg-type]
+        for outcome in predict_inputs(model, input, out, **how):
             if outcome.error is not None:
                 if strict:
                     raise outcome.error
