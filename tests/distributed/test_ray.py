@@ -59,12 +59,19 @@ class TestErrors:
 
 
 class Driver:
-    """A run in a process of its own."""
+    """A run in a process of its own; what it says goes to files beside ``out``, for who keeps a pipe open outlives it."""
 
-    def __init__(self, root: Path, out: Path, *cluster: str) -> None:
+    def __init__(self, root: Path, out: Path, *cluster: str, inside: str = "") -> None:
         words = [sys.executable, "-m", "tests.distributed.program", root / "model", root / "images", out, *cluster]
-        self.out = out
-        self.process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self.out, self._said, self._err = out, out.with_suffix(".said"), out.with_suffix(".err")
+        enter = ["ip", "netns", "exec", inside] if inside else []
+        with self._said.open("w") as said, self._err.open("w") as err:
+            self.process = subprocess.Popen([*enter, *words], stdout=said, stderr=err)
+
+    @property
+    def said(self) -> list[str]:
+        """Lines that it has printed."""
+        return self._said.read_text().splitlines()
 
     def below(self, *words: str) -> list[psutil.Process]:
         """Processes of this run whose command line has all the words."""
@@ -83,9 +90,9 @@ class Driver:
 
     def end(self, seconds: float = 240) -> int:
         """Wait for the end."""
-        _, err = self.process.communicate(timeout=seconds)
-        print(err[-3000:])
-        return self.process.returncode
+        code = self.process.wait(timeout=seconds)
+        print(self._err.read_text()[-3000:])
+        return code
 
 
 def said(process: psutil.Process) -> str:

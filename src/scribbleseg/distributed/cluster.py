@@ -83,7 +83,7 @@ def num_workers(ray: Any, asked: int, cpus: float, device: str) -> tuple[int, fl
 
 @contextlib.contextmanager
 def told_plainly() -> Iterator[None]:
-    """Turn what Ray raises into our error: what a worker said, or that the cluster is lost."""
+    """Turn what Ray raises into our error: that the cluster is lost, or a worker stumbled over something unforeseen."""
     try:
         yield
     except ScribblesegError:
@@ -91,20 +91,6 @@ def told_plainly() -> Iterator[None]:
     except Exception as error:
         if type(error).__module__.partition(".")[0] != "ray":
             raise
-        ours = _ours(error)
-        if ours is not None:
-            raise ours from None
         got = f"{type(error).__name__}: {' '.join(str(error).split())[-300:]}"
         do = "see Ray's logs; run the same again to go on where it was"
         raise ClusterError("Ray", "a cluster that carries the run to its end", got, do) from error
-
-
-def _ours(error: BaseException | None) -> ScribblesegError | None:
-    """Return the error of ours that Ray has wrapped, if there is one."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        if isinstance(error, ScribblesegError):
-            return error
-        seen.add(id(error))
-        error = getattr(error, "cause", None) or error.__cause__
-    return None

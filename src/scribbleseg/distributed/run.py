@@ -11,6 +11,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from scribbleseg import errors
 from scribbleseg.distributed.cluster import connected, num_workers, told_plainly
 from scribbleseg.distributed.fetch import Fetch
 from scribbleseg.distributed.inputs import list_inputs
@@ -63,7 +64,14 @@ class Progress:
     at_s: float = 0.0
 
     def plus(self, row: dict[str, Any]) -> Progress:
-        """Return what is known after a worker's row."""
+        """Return what is known after a worker's row.
+
+        Raises:
+            ScribblesegError: the worker had to stop.
+        """
+        if row["stopped"]:
+            kind, *said = json.loads(str(row["stopped"]))
+            raise getattr(errors, kind)(*said)
         sums = {key: getattr(self, key) + int(row[key]) for key in ("done", "kept", "failed")}
         reasons = tuple(json.loads(str(row["reasons"])))
         return Progress(self.inputs, **sums, reasons=reasons, worker=str(row["worker"]), at_s=float(row["at_s"]))
@@ -229,7 +237,7 @@ def _run(model: Any, told: Told, head: dict[str, Any], resources: Resources) -> 
                 Fetch(told.place, told.out),
                 batch_size=1,
                 num_cpus=0,  # they wait, most of the time
-                compute=data.TaskPoolStrategy(size=min(number, head["parts"])),
+                compute=data.TaskPoolStrategy(size=min(max(1, number // 4), head["parts"])),
             )
             rows = blocks.map_batches(
                 Worker,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
+import os
 import socket
 import tempfile
 import time
@@ -14,19 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from scribbleseg.distributed.inputs import Entry
 from scribbleseg.distributed.ledger import DEATHS_ALONE, Ledger, Result
 from scribbleseg.distributed.place import Place
 from scribbleseg.distributed.plan import Block, failure
-from scribbleseg.errors import DataError
+from scribbleseg.errors import DataError, ScribblesegError, StorageError
 from scribbleseg.models.folder import TrainedModel
 from scribbleseg.predict.device import pick_device
 from scribbleseg.predict.folder import Outcome, predict_paths
 from scribbleseg.predict.manifest import Manifest
 from scribbleseg.predict.outputs import chosen
 from scribbleseg.predict.views import Views
+
+#: Where each input lies on this machine, or why it does not.
+Paths = dict[Entry, Path | DataError]
 
 #: Files that are put into an object store at a time.
 AT_ONCE = 8
@@ -69,8 +70,7 @@ class Worker:
         self._model: TrainedModel = model
         self._model.segmenter.to(pick_device(told.device))
         self._told, self._wanted = told, chosen(told.outputs)
-        self._name = f"{socket.gethostname()}:{id(self):x}"
-        self._threads = torch.get_num_threads()
+        self._name = f"{socket.gethostname()}:{os.getpid()}"
 
     def __call__(self, batch: Any) -> dict[str, list[Any]]:
         """Do a block, and return how much of it was done, kept from before, and left out."""
@@ -78,11 +78,15 @@ class Worker:
         return {key: [row[key] for row in rows] for key in rows[0]}
 
     def _row(self, block: str, contents: list[bytes | None], kept: int, left_out: int) -> dict[str, Any]:
-        told: dict[str, Any] = {"done": 0, "kept": kept, "failed": left_out, "reasons": "[]"}
+        told: dict[str, Any] = {"done": 0, "kept": kept, "failed": left_out, "reasons": "[]", "stopped": ""}
         if block:
-            done, failed = self.do(Block.from_json(block), contents)
+            try:
+                done, failed = self.do(Block.from_json(block), contents)
+            except ScribblesegError as error:  # which Ray would pass on as a text
+                done, failed = [], []
+                told["stopped"] = json.dumps([type(error).__name__, error.where, error.expected, error.got, error.do])
             told |= {"done": len(done), "failed": len(failed), "reasons": json.dumps(failed[:3])}
-        return told | {"worker": self._name, "at_s": time.time(), "threads": self._threads}
+        return told | {"worker": self._name, "at_s": time.time()}
 
     def do(self, block: Block, contents: list[bytes | None]) -> Result:
         """Predict a block, write its outputs, and then note it; return the lines of what was done and what was left out."""
@@ -99,12 +103,12 @@ class Worker:
         ledger.end(done, failed)
         return done, failed
 
-    def _at_once(self, block: Block, paths: dict[Entry, Path]) -> Iterator[Result]:
+    def _at_once(self, block: Block, paths: Paths) -> Iterator[Result]:
         """Do the inputs of one folder after the other."""
         for _, groups in itertools.groupby(block.groups, key=lambda group: group[0].folder):
             yield self._do([entry for group in groups for entry in group], paths)
 
-    def _with_care(self, block: Block, ledger: Ledger, paths: dict[Entry, Path]) -> Iterator[Result]:
+    def _with_care(self, block: Block, ledger: Ledger, paths: Paths) -> Iterator[Result]:
         """Do few inputs at a time, and note each: one over which workers die is found, and left out.
 
         Those that share a batch stay together as long as nobody has died over them.
@@ -129,26 +133,27 @@ class Worker:
                         )
                         yield [], [failure(entry.key, died)]
 
-    def _noted(self, ledger: Ledger, what: str, entries: tuple[Entry, ...], paths: dict[Entry, Path]) -> Result:
+    def _noted(self, ledger: Ledger, what: str, entries: tuple[Entry, ...], paths: Paths) -> Result:
         ledger.mark(what)
         result = self._do(list(entries), paths)
         ledger.note(what, result)
         return result
 
-    def _do(self, entries: list[Entry], paths: dict[Entry, Path]) -> Result:
+    def _do(self, entries: list[Entry], paths: Paths) -> Result:
         """Predict inputs of one folder; their outputs are in place."""
         outcomes = list(zip(entries, self._predicted(entries, paths), strict=True))
         done = [{"input": e.key, "at": e.at, "outputs": files} for e, files in outcomes if not isinstance(files, DataError)]
         return done, [failure(entry.key, error) for entry, error in outcomes if isinstance(error, DataError)]
 
-    def _laid_out(self, entries: list[Entry], contents: list[bytes | None], inputs: Path) -> dict[Entry, Path]:
+    def _laid_out(self, entries: list[Entry], contents: list[bytes | None], inputs: Path) -> Paths:
         """Return where each input lies on this machine, under the name that its outputs are to get."""
-        place, paths = self._told.place, {}
+        place = self._told.place
+        paths: Paths = {}
         for n, (entry, held) in enumerate(zip(entries, contents, strict=True)):
             if entry.is_file and place.local is not None:
                 there = Path(place.path(entry.at))
-                if there.name == entry.name:
-                    paths[entry] = there
+                if there.name == entry.name or not there.exists():
+                    paths[entry] = there if there.exists() else _gone(entry)
                     continue
             path = paths[entry] = inputs / str(n) / entry.name
             path.parent.mkdir()
@@ -157,23 +162,42 @@ class Worker:
             elif held is not None:
                 path.write_bytes(held)
             else:
-                with contextlib.suppress(FileNotFoundError):  # which is said when it is to be predicted
-                    place.copy(entry.at, path, max(0, entry.offset), entry.size if entry.offset >= 0 else None)
+                fault = self._copy(entry, path)
+                paths[entry] = fault or path
         return paths
 
-    def _predicted(self, entries: list[Entry], paths: dict[Entry, Path]) -> list[dict[str, list[str]] | DataError]:
+    def _copy(self, entry: Entry, path: Path) -> DataError | None:
+        """Fetch an input from a store, or say why there is none.
+
+        Raises:
+            StorageError: the store does not answer; that is nothing about this input.
+        """
+        place = self._told.place
+        try:
+            place.copy(entry.at, path, max(0, entry.offset), entry.size if entry.offset >= 0 else None)
+        except FileNotFoundError:
+            return _gone(entry)
+        except OSError as error:
+            got = " ".join(str(error).split())[:300]
+            if isinstance(error, PermissionError) or "ACCESS_DENIED" in got:
+                return DataError(entry.key, "an image that may be read", got, "give the workers the right to")
+            do = "run the same again when it does"
+            raise StorageError(f"{place}/{entry.at}", "a store that answers", got, do) from None
+        return None
+
+    def _predicted(self, entries: list[Entry], paths: Paths) -> list[dict[str, list[str]] | DataError]:
         """Predict inputs of one folder, and return the names of each one's outputs, which are in place."""
         out = self._told.out
         with out.scratch() as scratch, ThreadPoolExecutor(AT_ONCE, "putting") as pool:
             manifest = Manifest(scratch, {})
-            there = [paths[entry] for entry in entries if paths[entry].exists()]
+            there = [path for entry in entries if isinstance(path := paths[entry], Path)]
             how: Any = {"refine": self._told.refine, "views": self._told.views}
             outcomes = predict_paths(self._model, there, manifest, self._wanted, **how)
             moved: list[Future[dict[str, list[str]]] | DataError] = []
             for entry in entries:
-                if not paths[entry].exists():
-                    do = "copy it again, or take it off the list"
-                    moved.append(DataError(entry.key, "an image", "no such file any more", do))
+                fault = paths[entry]
+                if isinstance(fault, DataError):
+                    moved.append(fault)
                     continue
                 outcome = next(outcomes)
                 moved.append(outcome.error or pool.submit(self._move, entry, outcome, scratch, manifest))
@@ -191,3 +215,7 @@ class Worker:
                 self._told.out.take(file, target)
                 names[name].append(target)
         return names
+
+
+def _gone(entry: Entry) -> DataError:
+    return DataError(entry.key, "an image", "no such file any more", "copy it again, or take it off the list")
