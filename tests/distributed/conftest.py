@@ -11,8 +11,6 @@ from PIL import Image
 
 from tests.fake.models import make_model, make_pictures, picture
 
-pytest.importorskip("pyarrow", reason="needs the extra ray")
-
 
 @pytest.fixture(scope="session")
 def places(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -21,6 +21,8 @@ from tests.fake.models import make_model, picture
 
 OUTPUTS = ("mask", "overlay", "uncertainty", "polygons")
 
+pytest.importorskip("pyarrow", reason="needs the extra ray")
+
 pytestmark = pytest.mark.usefixtures("without_ray")
 
 
@@ -289,6 +291,11 @@ class TestRefusals:
         many(other, places / "images" / "b", out, overwrite=True, outputs=["mask"])
         many(other, places / "images" / "b", tmp_path / "fresh", outputs=["mask"])
         assert contents(out) == contents(tmp_path / "fresh") | {"mine.png": b"not of the run"}
+
+    def test_a_folder_of_the_plain_loop(self, places, tmp_path):
+        list(predict_inputs(places / "model", places / "images" / "a", tmp_path / "out", outputs=["mask"], device="cpu"))
+        with pytest.raises(ConfigError, match=r"predictions\.jsonl"):
+            many(places, places / "images", tmp_path / "out")
 
     def test_two_runs_in_one_folder(self, places, tmp_path):
         rows = predict_many(places / "model", str(places / "images"), str(tmp_path / "out"), device="cpu")

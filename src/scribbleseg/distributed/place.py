@@ -67,6 +67,16 @@ class Place:
     def __str__(self) -> str:
         return self.url.partition("?")[0]
 
+    def make(self) -> None:
+        """Make the folder, on a disk; in an object store there are none.
+
+        Raises:
+            StorageError: it cannot be made.
+        """
+        if self.local is not None:
+            with _told(self.local):
+                self.local.mkdir(parents=True, exist_ok=True)
+
     def path(self, name: str) -> str:
         """Return what the file system calls a file of ours, or one that is named by its whole address."""
         if "://" in name:

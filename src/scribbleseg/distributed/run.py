@@ -177,10 +177,13 @@ def _refuse_inside(inputs: str, out: str) -> None:
 @contextlib.contextmanager
 def _alone(out: Place) -> Iterator[None]:
     """Keep other runs out of a folder on a disk. In an object store two runs do the same work twice, and no harm."""
+    if out.kind(NAME) == "file":
+        got = f"{NAME}, which one without it keeps"
+        raise ConfigError(out, "a folder that only runs with --engine ray write to", got, "choose another --out")
     if out.local is None:
         yield
         return
-    out.write(f"{FOLDER}/.gitignore", b"writing\n")  # says early whether anything can be written
+    out.make()
     lock = FileLock(out.local / f".{NAME}.lock", blocking=False)
     try:
         lock.acquire()
