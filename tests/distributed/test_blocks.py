@@ -187,6 +187,41 @@ def test_a_picture_over_which_workers_die_is_found_and_left_out(places, truth, t
     assert sum(truth[name] != data for name, data in masks.items()) <= 3, "those that shared its batch may differ in rounding"
 
 
+class TestUnforeseen:
+    """What no image may do to a worker, as a GPU whose memory does not suffice for it."""
+
+    @pytest.fixture
+    def fail(self, monkeypatch) -> set[str]:
+        from scribbleseg.distributed import worker
+
+        names: set[str] = set()
+        predict = worker.predict_paths
+
+        def failing(model: Any, paths: list[Path], *args: Any, **how: Any) -> Any:
+            for path, outcome in zip(paths, predict(model, paths, *args, **how), strict=True):
+                if path.name in names or not names:
+                    raise RuntimeError(f"no memory for {path.name}")
+                yield outcome
+
+        monkeypatch.setattr(worker, "predict_paths", failing)
+        return names
+
+    def test_one_is_left_out_with_the_reason(self, places, truth, tmp_path, fail):
+        fail.add("picture_13.png")
+        last = many(places, places / "images", tmp_path / "out", block=8)
+        assert (last.done, last.failed) == (21, 1)
+        (part,) = (tmp_path / "out" / "predictions" / "failed").rglob("*.jsonl")
+        (told,) = map(json.loads, part.read_text().splitlines())
+        assert (told["input"], told["got"]) == ("a/picture_13.png", "RuntimeError: no memory for picture_13.png")
+        assert {n.split("/")[-1].split(".")[0] for n in truth.keys() - contents(tmp_path / "out").keys()} == {"picture_13"}
+
+    def test_all_are_no_fault_of_theirs(self, places, tmp_path, fail):
+        with pytest.raises(RuntimeError, match="no memory"):
+            many(places, places / "images", tmp_path / "out")
+        assert done(tmp_path / "out") == []
+        assert not list((tmp_path / "out" / "predictions" / "failed").rglob("*.jsonl"))
+
+
 class TestTar:
     def test_files_of_tars_are_predicted_below_their_stem(self, places, tmp_path, truth):
         (tmp_path / "shards").mkdir()

@@ -92,14 +92,17 @@ class Worker:
         """Predict a block, write its outputs, and then note it; return the lines of what was done and what was left out."""
         ledger = Ledger(self._told.out, block.part, block.number)
         careful = ledger.begin()
-        done: list[dict[str, Any]] = []
-        failed: list[dict[str, Any]] = []
         with tempfile.TemporaryDirectory(prefix="scribbleseg-") as inputs:
             paths = self._laid_out(block.entries, contents, Path(inputs))
-            results = self._with_care(block, ledger, paths) if careful else self._at_once(block, paths)
-            for some_done, some_failed in results:
-                done += some_done
-                failed += some_failed
+            try:
+                results = list(self._with_care(block, ledger, paths) if careful else self._at_once(block, paths))
+            except ScribblesegError:
+                raise
+            except Exception:  # nobody knows over which input
+                if careful:
+                    raise
+                results = list(self._with_care(block, ledger, paths))
+        done, failed = ([line for result in results for line in result[k]] for k in (0, 1))
         ledger.end(done, failed)
         return done, failed
 
@@ -109,33 +112,45 @@ class Worker:
             yield self._do([entry for group in groups for entry in group], paths)
 
     def _with_care(self, block: Block, ledger: Ledger, paths: Paths) -> Iterator[Result]:
-        """Do few inputs at a time, and note each: one over which workers die is found, and left out.
+        """Do few inputs at a time, and note each: one that kills workers, or fails as none may, is found and left out.
 
-        Those that share a batch stay together as long as nobody has died over them.
+        Those that share a batch stay together as long as nothing has happened over them.
+
+        Raises:
+            Exception: all fail as none may; that is nothing about the inputs.
         """
+        unforeseen: list[Exception] = []
         for n, group in enumerate(block.groups):
-            together = f"group-{n}"
-            if (before := ledger.noted(together)) is not None:
-                yield before
-            elif not ledger.tries(together):
-                yield self._noted(ledger, together, group, paths)
-            else:
-                for k, entry in enumerate(group):
-                    alone = f"input-{n}-{k}"
-                    if (before := ledger.noted(alone)) is not None:
-                        yield before
-                    elif ledger.tries(alone) < DEATHS_ALONE:
-                        yield self._noted(ledger, alone, (entry,), paths)
-                    else:
-                        do = "look at the file, and at the memory that the workers have; --retry-failed tries again"
-                        died = DataError(
-                            entry.key, "an image that a worker survives", "workers died at it, again and again", do
-                        )
-                        yield [], [failure(entry.key, died)]
+            found = self._tried(ledger, f"group-{n}", group, paths, 1)
+            if isinstance(found, tuple):
+                yield found
+                continue
+            for k, entry in enumerate(group):
+                found = self._tried(ledger, f"input-{n}-{k}", (entry,), paths, DEATHS_ALONE)
+                if isinstance(found, tuple):
+                    yield found
+                    continue
+                if found is not None:
+                    unforeseen.append(found)
+                yield [], [failure(entry.key, _died(entry, found))]
+        if len(unforeseen) == len(block.entries) > 1:
+            raise unforeseen[-1]
 
-    def _noted(self, ledger: Ledger, what: str, entries: tuple[Entry, ...], paths: Paths) -> Result:
+    def _tried(
+        self, ledger: Ledger, what: str, entries: tuple[Entry, ...], paths: Paths, most: int
+    ) -> Result | Exception | None:
+        """Return what came of inputs, now or in an earlier attempt, or what was raised; None if workers died ``most`` times."""
+        if (before := ledger.noted(what)) is not None:
+            return before
+        if ledger.tries(what) >= most:
+            return None
         ledger.mark(what)
-        result = self._do(list(entries), paths)
+        try:
+            result = self._do(list(entries), paths)
+        except ScribblesegError:
+            raise
+        except Exception as error:
+            return error
         ledger.note(what, result)
         return result
 
@@ -219,3 +234,9 @@ class Worker:
 
 def _gone(entry: Entry) -> DataError:
     return DataError(entry.key, "an image", "no such file any more", "copy it again, or take it off the list")
+
+
+def _died(entry: Entry, error: Exception | None) -> DataError:
+    got = "workers died at it, again and again" if error is None else f"{type(error).__name__}: {error}"
+    do = "look at the file, and at the memory that the workers have; --retry-failed tries again"
+    return DataError(entry.key, "an image that a worker survives", " ".join(got.split())[:300], do)
