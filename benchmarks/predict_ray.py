@@ -196,8 +196,8 @@ def speed(result: dict[str, Any]) -> list[str]:
         f"{result['images']} JPEGs of {result['size']}², windows of {result['window']}, blocks of {result['block']}; median "
         f"[lowest, highest] of {len(wall)} rounds. {machine['processor']}, {machine['cores']} cores; load "
         f"{number(result['load_before'])} before, {number(result['load_after'])} after; commit {made['commit']}. "
-        f"Pixels of another class than in this loop's masks, which shares no batches: {result['different']:.1e}; than in those of "
-        "`scribbleseg predict`, which does: none (a test)."
+        f"Pixels of another class than in this loop's masks, which shares no batches: {result['different']:.1e}; than in "
+        "those of `scribbleseg predict`, which does: none (a test)."
     )
     heads = ["", "images/s", "images/s of processor time", "first block of all workers after, s"]
     return [*table(heads, rows), "", *table(["", "bound", "measured"], ratio_rows), "", words]
