@@ -327,6 +327,30 @@ class TestRefusals:
         many(other, places / "images" / "b", tmp_path / "fresh", outputs=["mask"])
         assert contents(out) == contents(tmp_path / "fresh") | {"mine.png": b"not of the run"}
 
+    def test_overwriting_that_was_killed_is_not_taken_for_done(self, places, tmp_path, monkeypatch):
+        from scribbleseg.distributed.place import Place
+
+        out, right = tmp_path / "out", Place.delete
+        many(places, places / "images", out, outputs=["mask"])
+
+        def killed(self: Place, name: str) -> None:
+            if name == "predictions/done" or name.endswith("picture_09.png"):
+                raise KeyboardInterrupt
+            right(self, name)
+
+        monkeypatch.setattr(Place, "delete", killed)
+        with pytest.raises(KeyboardInterrupt):
+            many(places, places / "images", out, outputs=["mask"], overwrite=True)
+        monkeypatch.setattr(Place, "delete", right)
+        with pytest.raises(ConfigError, match="--overwrite"):
+            many(places, places / "images", out, outputs=["mask"])
+        assert many(places, places / "images", out, outputs=["mask"], overwrite=True).done == 22
+
+    def test_a_ledger_without_its_head_counts_for_nothing(self, places, tmp_path):
+        many(places, places / "images", tmp_path / "out", outputs=["mask"])
+        (tmp_path / "out" / "predictions" / "head.json").unlink()
+        assert many(places, places / "images", tmp_path / "out", outputs=["mask"]).done == 22
+
     def test_a_folder_of_the_plain_loop(self, places, tmp_path):
         list(predict_inputs(places / "model", places / "images" / "a", tmp_path / "out", outputs=["mask"], device="cpu"))
         with pytest.raises(ConfigError, match=r"predictions\.jsonl"):

@@ -148,8 +148,8 @@ def forget_failed(out: Place, parts: int) -> None:
 
 
 def remove_all(out: Place, parts: int) -> None:
-    """Delete all outputs that the ledger lists, and the ledger, its head first."""
-    out.delete(HEAD)
+    """Delete all outputs that the ledger lists, and the ledger, its head last: killed, it is begun again or is an error."""
+    out.write(HEAD, json.dumps({"version": 0, "parts": parts, "inputs": 0}).encode())
     for part in range(parts):
         for name in out.names(f"{FOLDER}/done/{part:06d}"):
             for line in lines(out.read(f"{FOLDER}/done/{part:06d}/{name}")):
@@ -157,4 +157,11 @@ def remove_all(out: Place, parts: int) -> None:
                     for file in files:
                         if not file.startswith("/") and ".." not in file.split("/"):  # else it is none of ours
                             out.delete(file)
-    out.delete(FOLDER)
+    forget(out)
+    out.delete(HEAD)
+
+
+def forget(out: Place) -> None:
+    """Delete the ledger but for its head, without which the rest of it counts for nothing."""
+    for name in ("plan", "done", "failed", "begun"):
+        out.delete(f"{FOLDER}/{name}")

@@ -20,6 +20,7 @@ from scribbleseg.distributed.ledger import (
     HEAD,
     UNLISTED,
     VERSION,
+    forget,
     forget_failed,
     lines,
     read_head,
@@ -204,14 +205,14 @@ def _planned(out: Place, inputs: str, about: dict[str, Any], block: int, *, over
     head = read_head(out, about)
     source, found = list_inputs(inputs)
     if head is None:
-        out.delete(f"{FOLDER}/plan")  # of a run that was killed while it listed
+        forget(out)  # what a run had that was killed while it listed
         reserved = {output.folder for output in OUTPUTS.values() if output.folder} | {FOLDER}
         number, parts, failed = make_plan(out, found, block, reserved)
         if number + len(failed) == 0:
             raise DataError(source, "images, or tar or Parquet files that hold some", "none", "check the path")
         if failed:
             out.write(UNLISTED, to_lines(failed))
-        head = about | {"inputs": number, "unlisted": len(failed), "parts": parts}
+        head = about | {"inputs": number, "unlisted": len(failed), "parts": parts, "block": block}
         out.write(HEAD, (json.dumps(head, ensure_ascii=False, indent=1) + "\n").encode())
     return source, head
 
@@ -226,9 +227,11 @@ def _run(model: Any, told: Told, head: dict[str, Any], resources: Resources) -> 
     """Run what is left on the cluster."""
     progress = begun(told, head)
     yield progress
+    if not head["inputs"]:
+        return
     with told_plainly(), connected(resources.address, resources.started) as ray:
         number, gpus = num_workers(ray, resources.workers, resources.cpus, told.device)
-        number = min(number, -(-head["inputs"] // resources.block))
+        number = min(number, -(-head["inputs"] // head["block"]))
         data = ray.data
         context = data.DataContext.get_current().copy()
         context.target_max_block_size = 1  # a row is handed on as soon as it is there
