@@ -275,6 +275,24 @@ class TestParquet:
         assert (last.done, last.failed) == (7, 0)
         assert contents(tmp_path / "out") == {n.replace("b/c/", "list/n/"): d for n, d in truth.items() if "b/c/" in n}
 
+    def test_rows_that_cannot_be_read_are_listed(self, places, tmp_path):
+        images = sorted((places / "images" / "a").iterdir())
+        rows = [{"name": p.name, "image": p.read_bytes()} for p in images]
+        path = tmp_path / "held.parquet"
+        self.table(path, rows, row_group_size=4, use_dictionary=False)
+        parquet = pytest.importorskip("pyarrow.parquet")
+        first = parquet.ParquetFile(path).metadata.row_group(0).column(1).data_page_offset
+        data = bytearray(path.read_bytes())
+        data[first : first + 400] = bytes(400)
+        path.write_bytes(bytes(data))
+        last = many(places, path, tmp_path / "out", block=4)
+        assert (last.done, last.failed) == (11, 4)
+
+    def test_a_row_that_names_a_file_of_another_store_stops_the_run(self, places, tmp_path):
+        self.table(tmp_path / "list.parquet", [{"path": "s3://bucket/x.png"}])
+        with pytest.raises(ConfigError, match="s3://bucket/x.png"):
+            many(places, tmp_path / "list.parquet", tmp_path / "out")
+
     def test_names_that_lead_outside_are_listed(self, places, tmp_path):
         good = (places / "images" / "a" / "picture_00.png").read_bytes()
         names = ["../../x.png", "a/./x.png", "x.exe", "", "ok.png"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,6 +11,7 @@ from scribbleseg.distributed.inputs import Entry, columns
 from scribbleseg.distributed.ledger import done_blocks
 from scribbleseg.distributed.place import Place
 from scribbleseg.distributed.plan import Block, read_part
+from scribbleseg.errors import ConfigError
 from scribbleseg.extras import library
 
 #: Files of an object store that are fetched at a time. Waiting is most of it.
@@ -56,7 +58,9 @@ class Fetch:
         local = self._place.local is not None
         wanted = [entry for entry in block.entries if not (entry.is_file and local) and entry.size <= MAX_BYTES]
         rows = [entry for entry in wanted if entry.row >= 0]
-        found: dict[Entry, bytes | None] = dict(rows_of(self._place, rows)) if rows else {}
+        found: dict[Entry, bytes | None] = dict.fromkeys(rows, b"")
+        with contextlib.suppress(Exception):  # pyarrow raises a dozen types; of nothing the worker says that it is no image
+            found |= rows_of(self._place, rows)
         others = [entry for entry in wanted if entry.row < 0]
         if others:
             with ThreadPoolExecutor(min(AT_ONCE, len(others)), "fetching") as pool:
@@ -66,7 +70,7 @@ class Fetch:
     def _bytes(self, entry: Entry) -> bytes | None:
         try:
             return self._place.read(entry.at, max(0, entry.offset), entry.size if entry.offset >= 0 else None)
-        except OSError:
+        except (OSError, ConfigError):
             return None  # the worker tries again, and says what is wrong
 
 
