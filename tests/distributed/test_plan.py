@@ -122,3 +122,27 @@ class TestPlace:
     def test_an_address_that_nobody_knows(self):
         with pytest.raises(ConfigError, match="nosuch://"):
             Place("nosuch://bucket/x")
+
+    @pytest.mark.parametrize("failures", [2, 3, 4])
+    def test_what_a_store_refuses_for_a_moment_is_tried_again(self, tmp_path, monkeypatch, failures):
+        place, left = Place(f"memory://{tmp_path.name}/again"), [failures]
+        real = place._fs
+
+        class Busy:
+            def __getattr__(self, name):
+                return getattr(real, name)
+
+            def open_output_stream(self, path):
+                left[0] -= 1
+                if left[0] >= 0:
+                    raise OSError("AWS Error SLOW_DOWN")
+                return real.open_output_stream(path)
+
+        place._fs = Busy()
+        monkeypatch.setattr("scribbleseg.distributed.place.PAUSES_S", (0, 0, 0))
+        if failures == 4:
+            with pytest.raises(StorageError, match="SLOW_DOWN"):
+                place.write("a", b"x")
+        else:
+            place.write("a", b"x")
+            assert place.read("a") == b"x"
