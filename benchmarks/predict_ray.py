@@ -218,9 +218,10 @@ def cost(result: dict[str, Any]) -> list[str]:
                 f"{images * 2:,}",
                 f"{3 * images + REQUESTS * blocks:,}",
                 f"{(images * result['mask_bytes'] + images * result['ledger_bytes']) / 1e9:,.2f}",
-                f"{core_hours:,.1f}",
-                f"{core_hours / 64:,.2f}",
-                f"{core_hours:,.1f} × p",
+                number(core_hours),
+                number(core_hours / 64),
+                f"{number(core_hours)} × p",
+                f"{number(images / 3600)} ÷ g",
             ]
         )
     heads = [
@@ -232,6 +233,7 @@ def cost(result: dict[str, Any]) -> list[str]:
         "core-hours",
         "hours on 64 cores",
         "money at p a core-hour",
+        "GPU-hours at g images/s",
     ]
     words = (
         f"r = {number(rate)} images a second of processor time (median of two workers' rounds): a small U-Net, images of "

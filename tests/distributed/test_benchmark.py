@@ -42,7 +42,7 @@ def test_costs_follow_the_formulas_of_the_page() -> None:
     cells = [cell.strip() for cell in million.split("|")[1:-1]]
     assert cells[1] == f"{blocks:,}"
     assert cells[3] == f"{3 * 10**6 + 8 * blocks:,}"
-    assert cells[4:] == ["1.10", f"{hours:,.1f}", f"{hours / 64:,.2f}", f"{hours:,.1f} × p"]
+    assert cells[4:] == ["1.10", f"{hours:.1f}", f"{hours / 64:.2g}", f"{hours:.1f} × p", "278 ÷ g"]
 
 
 def test_the_page_is_made_from_the_file() -> None:
