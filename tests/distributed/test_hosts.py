@@ -8,6 +8,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,6 +81,9 @@ class Hosts:
             while self.kill(n):
                 time.sleep(0.2)
             ip("netns", "del", name)
+        noted_by_ray = Path(tempfile.gettempdir()) / "ray" / "ray_current_cluster"
+        if noted_by_ray.is_file() and noted_by_ray.read_text().startswith("10.77.0.1:"):
+            noted_by_ray.unlink()  # or `ray.init()` would look for this cluster
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ def connected(address: str | None, started: dict[str, Any]) -> Iterator[Any]:
         if address is not None and address.rpartition(":")[2].isdigit():
             _require_listener(address)  # Ray itself tries for many minutes
         logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # that there is a token
-        how = {"address": address} if address is not None else {"include_dashboard": False, **started}
+        how = {"address": address} if address is not None else {"address": "local", "include_dashboard": False, **started}
         try:
             ray.init(logging_level=logging.WARNING, **how)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
