@@ -21,6 +21,11 @@ def restarts() -> int:
     return max(int(os.environ.get(name) or 0) for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"))
 
 
+def keep_ray_quiet() -> None:
+    """Have a Ray that this process starts send no statistics of its use to its makers, unless the user wants it to."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
 def environment_with(**values: str) -> dict[str, str]:
     """Return this process's environment with some variables changed, for a process to be started."""
     return os.environ | values

@@ -79,6 +79,10 @@ class StorageError(ScribblesegError):
     """A file that could not be written."""
 
 
+class ClusterError(ScribblesegError):
+    """A cluster of machines that cannot be reached, or was lost."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a hint that names the closest known word, or lists all of them."""
     names = sorted(str(k) for k in known)

@@ -132,6 +132,22 @@ def predict_inputs(
             output.finish(out, model.names, manifest.all_files(name))
 
 
+def predict_paths(
+    model: TrainedModel,
+    paths: list[Path],
+    manifest: Manifest,
+    wanted: dict[str, Output],
+    *,
+    refine: str | None = None,
+    views: Views = ONCE,
+) -> Iterator[Outcome]:
+    """Say what became of each of these files, whose model is on its device and whose folder of outputs is nobody else's.
+
+    Files share batches by fours from the first on: the same four give the same bits, wherever they are predicted.
+    """
+    return _Run(model, manifest, wanted, refine, views).outcomes(paths)
+
+
 class _Run:
     """Brings inputs from the readers through the network to the writers, in the order of their names."""
 

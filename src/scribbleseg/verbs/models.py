@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from scribbleseg.verbs.many import (
+    BlockSize,
+    ClusterAddress,
+    CpusEach,
+    RetryFailed,
+    Workers,
+    predict_on_ray,
+    require_engine,
+)
 from scribbleseg.verbs.options import DataFolder, Device, Flips, Refine, Scales, tell
 
 
 def predict(
     model: Annotated[Path | None, typer.Option("--model", help="Model folder, or the run folder that holds it.")] = None,
-    input: Annotated[Path | None, typer.Option("--input", help="Folder of images, or one image.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for masks and all else.")] = None,
+    input: Annotated[str | None, typer.Option("--input", help="Folder of images, or one image.")] = None,
+    out: Annotated[str | None, typer.Option(help="Folder for masks and all else.")] = None,
     outputs: Annotated[str, typer.Option(help="What to write, as mask,overlay,polygons; see --list.")] = "mask,overlay",
     flips: Flips = "none",
     scales: Scales = "1",
@@ -23,6 +32,12 @@ def predict(
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")] = False,
     device: Device = "auto",
     list_: Annotated[bool, typer.Option("--list", help="Print what can be written, and stop.")] = False,
+    engine: Annotated[str, typer.Option(help="plain, or ray: many machines, object stores, tar and Parquet files.")] = "plain",
+    cluster: ClusterAddress = None,
+    workers: Workers = 0,
+    cpus: CpusEach = 1.0,
+    block: BlockSize = 64,
+    retry_failed: RetryFailed = False,
 ) -> None:
     """Predict a folder of images, or one image of any size: masks, overlays, probabilities, polygons, volumes.
 
@@ -42,9 +57,20 @@ def predict(
         raise ConfigError("predict", "--model, --input and --out", f"no {lacking}", "see `scribbleseg predict --help`")
     failed, done, kept = [], 0, 0
     views, wanted = Views(flips, parse_scales(scales)), outputs.split(",")
-    how = {"refine": refine, "views": views, "outputs": wanted, "overwrite": overwrite, "device": device}
+    how: dict[str, Any] = {
+        "refine": refine,
+        "views": views,
+        "outputs": wanted,
+        "overwrite": overwrite,
+        "device": device,
+    }
+    if engine != "plain":
+        require_engine(engine)
+        how |= {"cluster": cluster, "workers": workers, "cpus": cpus, "block": block, "retry_failed": retry_failed}
+        predict_on_ray(model, input, out, strict=strict, **how)
+        return
     try:
-        for outcome in predict_inputs(model, input, out, **how):  # type: ignore[arg-type]
+        for outcome in predict_inputs(model, input, out, **how):
             if outcome.error is not None:
                 if strict:
                     raise outcome.error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,33 +39,47 @@ def entries(path: Path) -> Iterator[Entry]:
     """
     with path.open("rb", buffering=0) as file:
         total = os.fstat(file.fileno()).st_size
-        at, named = 0, ""
-        while True:
-            block = os.pread(file.fileno(), BLOCK, at)
-            if len(block) < BLOCK:
-                raise _wrong(path, at, "the two empty blocks that end a tar file", "the end of the file: it was cut short")
-            if not any(block):
-                return
-            info = _header(path, at, block)
-            stored = at + BLOCK
-            if info.type == tarfile.DIRTYPE:  # whose size means nothing
-                at, named = stored, ""
-                continue
-            if not 0 <= info.size <= total - stored:
-                what = f"contents within the file's {total} bytes"
-                raise _wrong(path, at, what, f"{info.size} bytes of {info.name!r:.120}; perhaps the shard was cut short")
-            if info.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME):
-                if info.size > MAX_PROPERTIES:
-                    raise _wrong(path, at, f"a file's properties in {MAX_PROPERTIES} bytes", f"{info.size} bytes of them")
-                text = os.pread(file.fileno(), info.size, stored)
-                named = _long_name(text) if info.type == tarfile.GNUTYPE_LONGNAME else _pax_name(path, at, text) or named
-            elif info.type in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE):
-                yield Entry(_checked(path, at, named or info.name), stored, info.size)
-                named = ""
-            elif info.type not in (tarfile.XGLTYPE, tarfile.GNUTYPE_LONGLINK):  # properties of all files, or of links
-                got = f"{_KINDS.get(info.type, 'something else')}: {named or info.name!r:.120}"
-                raise _wrong(path, at, "files and folders", got)
-            at = stored + -(-info.size // BLOCK) * BLOCK
+        yield from entries_of(path, total, lambda at, size: os.pread(file.fileno(), size, at))
+
+
+def entries_of(path: object, total: int, read: Callable[[int, int], bytes]) -> Iterator[Entry]:
+    """Yield what :func:`entries` does of a tar file that need not be on a disk.
+
+    Args:
+        path: of it, for messages.
+        total: bytes of it.
+        read: returns the bytes from a place on, so many if there are as many.
+
+    Raises:
+        DataError: as :func:`entries`.
+    """
+    at, named = 0, ""
+    while True:
+        block = read(at, BLOCK)
+        if len(block) < BLOCK:
+            raise _wrong(path, at, "the two empty blocks that end a tar file", "the end of the file: it was cut short")
+        if not any(block):
+            return
+        info = _header(path, at, block)
+        stored = at + BLOCK
+        if info.type == tarfile.DIRTYPE:  # whose size means nothing
+            at, named = stored, ""
+            continue
+        if not 0 <= info.size <= total - stored:
+            what = f"contents within the file's {total} bytes"
+            raise _wrong(path, at, what, f"{info.size} bytes of {info.name!r:.120}; perhaps the shard was cut short")
+        if info.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME):
+            if info.size > MAX_PROPERTIES:
+                raise _wrong(path, at, f"a file's properties in {MAX_PROPERTIES} bytes", f"{info.size} bytes of them")
+            text = read(stored, info.size)
+            named = _long_name(text) if info.type == tarfile.GNUTYPE_LONGNAME else _pax_name(path, at, text) or named
+        elif info.type in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE):
+            yield Entry(_checked(path, at, named or info.name), stored, info.size)
+            named = ""
+        elif info.type not in (tarfile.XGLTYPE, tarfile.GNUTYPE_LONGLINK):  # properties of all files, or of links
+            got = f"{_KINDS.get(info.type, 'something else')}: {named or info.name!r:.120}"
+            raise _wrong(path, at, "files and folders", got)
+        at = stored + -(-info.size // BLOCK) * BLOCK
 
 
 _KINDS = {
@@ -78,7 +92,7 @@ _KINDS = {
 }
 
 
-def _header(path: Path, at: int, block: bytes) -> tarfile.TarInfo:
+def _header(path: object, at: int, block: bytes) -> tarfile.TarInfo:
     if at == 0 and block.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")):
         do = "unpack it (gunzip): of a compressed one no single file can be read"
         raise DataError(path, "an uncompressed tar file", "a compressed one", do)
@@ -92,7 +106,7 @@ def _long_name(text: bytes) -> str:
     return text.partition(b"\0")[0].decode("utf-8", "surrogateescape")
 
 
-def _pax_name(path: Path, at: int, text: bytes) -> str:
+def _pax_name(path: object, at: int, text: bytes) -> str:
     """Return the name among a file's properties (``"27 path=a/long/name.jpg\\n"`` each), or nothing."""
     name, first = "", 0
     while first < len(text):
@@ -110,7 +124,7 @@ def _pax_name(path: Path, at: int, text: bytes) -> str:
     return name
 
 
-def _checked(path: Path, at: int, name: str) -> str:
+def _checked(path: object, at: int, name: str) -> str:
     """Return a name that stays inside, without what a tar of ``.`` has in front."""
     name = name.removeprefix("./")
     if not name.isprintable() or "\\" in name or any(part in ("", ".", "..") for part in name.split("/")):
@@ -118,5 +132,5 @@ def _checked(path: Path, at: int, name: str) -> str:
     return name
 
 
-def _wrong(path: Path, at: int, expected: str, got: str) -> DataError:
+def _wrong(path: object, at: int, expected: str, got: str) -> DataError:
     return DataError(f"{path}, byte {at}", expected, got, _MEND)
