@@ -69,6 +69,12 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def clear_unfinished(folder: Path) -> None:
+    """Remove what a program that was killed had begun to write, in a folder that nobody else writes to now."""
+    for left in list(folder.rglob("writing-*.part")):
+        shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically, UTF-8."""
     with atomic_path(path) as temporary:

@@ -59,7 +59,7 @@ def test_a_run_folder_holds_what_is_needed_to_use_and_to_repeat_it(dataset_root:
     assert model == out / "model"
     assert {p.name for p in model.iterdir()} == {"model.safetensors", "config.json", "preprocessor_config.json"}
     assert json.loads((model / "config.json").read_text())["id2label"] == {"0": "background", "1": "leaf", "2": "stone"}
-    assert {p.name for p in (out / "checkpoints").iterdir()} == {"last.ckpt", "best.ckpt"}
+    assert {p.name for p in (out / "checkpoints").iterdir()} == {"last.ckpt", "previous.ckpt", "best.ckpt"}
     record = json.loads((out / "run.json").read_text())
     assert record["seed"] == 0
     assert record["packages"]["torch"] == torch.__version__
@@ -190,14 +190,6 @@ def test_a_full_disk_leaves_the_last_whole_checkpoint(
     train(small(dataset_root), tmp_path / "run", resume=True)
     train(small(dataset_root), tmp_path / "whole")
     assert weights(tmp_path / "run") == weights(tmp_path / "whole")
-
-
-def test_a_damaged_checkpoint_is_named(dataset_root: Path, tmp_path: Path) -> None:
-    train(small(dataset_root), tmp_path / "run")
-    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    last.write_bytes(last.read_bytes()[:500])
-    with pytest.raises(TrainingError, match=r"last\.ckpt"):
-        train(small(dataset_root), tmp_path / "run", resume=True)
 
 
 def test_a_run_that_died_before_its_first_checkpoint_can_be_started_again(

@@ -1,0 +1,43 @@
+"""What can end a training from outside, in our own words."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from scribbleseg.atomic import CANNOT_WRITE, storage_error
+from scribbleseg.errors import StoppedError, StorageError
+from scribbleseg.training.stopping import StopAtStep
+
+
+@contextlib.contextmanager
+def in_our_words(out: Path, stop: StopAtStep) -> Iterator[None]:
+    """Turn what ends a run into the error that its user can act on.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C, of which Lightning makes an exit.
+        StoppedError: SIGTERM.
+        StorageError: the disk is full or cannot be written, or the run folder is gone.
+    """
+    again = f"scribbleseg train --out {out} --resume"
+    try:
+        yield
+    except SystemExit:
+        raise KeyboardInterrupt from None
+    except SIGTERMException:
+        kept = "in a validation, which it does again" if stop.saved is None else f"after step {stop.saved}, which is kept"
+        raise StoppedError(out, "to run to the last step", f"SIGTERM {kept}", again) from None
+    except OSError as error:
+        if not out.is_dir():
+            raise StorageError(out, "the run folder", "it is gone", "bring it or its disk back, then --resume") from None
+        if error.errno not in CANNOT_WRITE:
+            raise
+        raise storage_error(error, out) from None
+    except RuntimeError as error:  # torch's own writer reports a full disk like this
+        if "PytorchStreamWriter" in str(error) or "No space left" in str(error):
+            reason = str(error).splitlines()[0]
+            raise StorageError(out, "a disk with room", reason, f"free some space, then {again}") from None
+        raise
