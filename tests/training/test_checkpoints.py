@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -30,8 +31,10 @@ def cut(path: Path) -> None:
 
 
 def flip(path: Path) -> None:
+    with zipfile.ZipFile(path) as file:
+        largest = max(file.infolist(), key=lambda part: part.file_size)
     held = bytearray(path.read_bytes())
-    held[len(held) // 2] ^= 4
+    held[largest.header_offset + largest.file_size // 2] ^= 4
     path.write_bytes(bytes(held))
 
 

@@ -35,6 +35,7 @@ class StopAtStep(pl.Callback):
         self.request, self.last = request, last
         self.saved: int | None = None
         self._since: float | None = None
+        self._written = -1
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listen: Lightning's own handler talks to the other ranks at a moment at which they expect something else."""
@@ -57,11 +58,16 @@ class StopAtStep(pl.Callback):
         if not trainer.sanity_checking and self._anywhere(trainer) and trainer.global_step < trainer.max_steps:
             trainer._signal_connector.received_sigterm = True
 
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Note of which step there is a checkpoint."""
+        self._written = checkpoint["global_step"]
+
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Write the checkpoint. Within a validation there is none to write: the run could not go on with half of one."""
         if isinstance(exception, SIGTERMException) and not trainer.validating:
-            trainer.save_checkpoint(self.last)
             self.saved = trainer.global_step
+            if self._written != self.saved:
+                trainer.save_checkpoint(self.last)
 
     def _anywhere(self, trainer: pl.Trainer) -> bool:
         """Say whether the signal has come to any rank."""
