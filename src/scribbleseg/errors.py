@@ -77,6 +77,10 @@ class TrainingError(ScribblesegError):
     """A training run that had to stop."""
 
 
+class OutOfMemoryError(ScribblesegError):
+    """Memory that does not suffice, even for half of what was to be done at once."""
+
+
 class StoppedError(ScribblesegError):
     """A run that was told to stop (SIGTERM) and can go on. The exit code is the one a shell has for that signal."""
 

@@ -23,7 +23,8 @@ class Desk:
     """
 
     def __init__(self, num_workers: int) -> None:
-        self._at = torch.full((num_workers,), -1, dtype=torch.int64).share_memory_()
+        self._at = torch.full((num_workers,), -1, dtype=torch.int64)
+        self._at.share_memory_()  # type: ignore[no-untyped-call]
 
     def note(self, index: int) -> None:
         """Say, in a worker, which image it begins; -1 when it has none."""

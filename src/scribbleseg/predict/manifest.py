@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 import threading
 from collections.abc import Iterator, Mapping
@@ -36,9 +37,15 @@ def model_hash(folder: Path | str) -> str:
 
 
 def state_of(path: Path) -> list[int]:
-    """Return what tells a changed input: number of bytes and time of the last change, of a folder those of its files."""
-    files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
-    told = [file.stat() for file in files]
+    """Return what tells a changed input: number of bytes and time of the last change, of a folder those of its files.
+
+    An input that is gone is a changed one; reading it says so.
+    """
+    try:
+        files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
+        told = [file.stat() for file in files]
+    except OSError:
+        return [-1, -1]
     return [sum(t.st_size for t in told), max((t.st_mtime_ns for t in told), default=0)]
 
 
@@ -107,7 +114,7 @@ class Manifest:
         line = json.dumps(entry, ensure_ascii=False) + "\n"
         with self._lock:
             try:
-                with self._path.open("a", encoding="utf-8") as file:
+                with open(self._path, "a", encoding="utf-8", opener=_existing) as file:  # pathlib has no opener
                     file.write(line)
             except OSError as error:
                 raise storage_error(error, self._path) from None
@@ -156,6 +163,11 @@ def _read(path: Path) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
         with path.open("r+b") as file:
             file.truncate(len(whole))
     return (lines[0], lines[1:]) if lines else (None, [])
+
+
+def _existing(path: str, flags: int) -> int:
+    """Open a file only if it is there: a list that is made anew would lack its head."""
+    return os.open(path, flags & ~os.O_CREAT)
 
 
 def _short(value: Any) -> str:
