@@ -49,6 +49,44 @@ class TestWorkers:
 
 
 class TestDisk:
+    @pytest.mark.skipif(os.name == "nt", reason="no limits")
+    @pytest.mark.parametrize("room", [0.1, 0.5, 0.999])
+    def test_torch_s_own_words_for_a_disk_without_room_are_turned_into_ours(
+        self, dataset_root: Path, tmp_path: Path, room: float
+    ) -> None:
+        """A limit on the size of files: the system refuses a write in the middle, as a full disk does."""
+        import resource
+
+        train(small(dataset_root, training={"max_steps": 2}), tmp_path / "whole")
+        size = int((tmp_path / "whole" / "checkpoints" / "last.ckpt").stat().st_size * room)
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+        try:
+            with pytest.raises(StorageError, match="a disk with room") as told:
+                train(small(dataset_root, training={"max_steps": 2}), tmp_path / "run")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert "checkpoints" in told.value.where
+        assert "free some space" in told.value.do
+        assert not list((tmp_path / "run").rglob("*.part"))
+        assert not list((tmp_path / "run").rglob("*.ckpt"))
+
+    @pytest.mark.skipif(os.name == "nt", reason="no limits")
+    def test_a_model_that_finds_no_room_is_told_too(self, dataset_root: Path, tmp_path: Path) -> None:
+        import resource
+
+        from scribbleseg.models.folder import load_model, save_model
+
+        train(small(dataset_root, training={"max_steps": 2}), tmp_path / "run")
+        model, limits = load_model(tmp_path / "run"), resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))
+        try:
+            with pytest.raises(StorageError, match="File too large"):
+                save_model(tmp_path / "copy", model)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert not list(tmp_path.rglob("*.part"))
+
     def test_a_run_folder_that_vanishes_is_named(self, dataset_root: Path, tmp_path: Path, monkeypatch) -> None:
         def vanish(self: SegmentationModule, *words: Any) -> Any:
             if self.global_step == 3:

@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from scribbleseg.atomic import atomic_path
-from scribbleseg.errors import TrainingError
+from scribbleseg.errors import StorageError, TrainingError
 from scribbleseg.training.checkpoint_file import read_checkpoint
 
 #: Names in ``checkpoints/`` of what a run goes on from, and of what was that before.
@@ -29,7 +29,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Write beside the final place, see it on the disk, and rename. What was the last one is then the previous one."""
         path = Path(path)
         with atomic_path(path) as temporary:
-            torch.save(checkpoint, temporary)
+            try:
+                torch.save(checkpoint, temporary)
+            except RuntimeError as error:  # torch's writer says where in its code, not what the system said
+                if not any(word in str(error) for word in ("inline_container", "PytorchStreamWriter", "iostream")):
+                    raise
+                reason = str(error).splitlines()[0]
+                raise StorageError(path, "a disk with room", reason, "free some space and run again, with --resume") from None
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             if path.name == LAST and path.is_file():

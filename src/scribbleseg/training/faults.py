@@ -37,10 +37,7 @@ def in_our_words(out: Path, stop: StopAtStep) -> Iterator[None]:
         if error.errno not in CANNOT_WRITE:
             raise
         raise storage_error(error, out) from None
-    except RuntimeError as error:  # torch's own writer reports a full disk like this
-        if "PytorchStreamWriter" in str(error) or "No space left" in str(error):
-            reason = str(error).splitlines()[0]
-            raise StorageError(out, "a disk with room", reason, f"free some space, then {again}") from None
+    except RuntimeError as error:
         if "DataLoader worker" in str(error) and "killed by signal" in str(error):  # told between two batches
             do = f"if memory ran out, lower data.num_workers; then {again}"
             raise TrainingError(out, "processes that load data until the end", str(error).splitlines()[0], do) from None
