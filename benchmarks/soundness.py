@@ -179,11 +179,17 @@ def lines(result: dict[str, Any]) -> list[str]:
                     handles[2],
                 ]
             )
-    made = result["provenance"]
+    made, grown = result["provenance"], []
+    for what in COMMANDS:
+        if what in result:
+            before, after = result[what]["mib"]
+            each = max(0.0, (after - before) * 2**20 / (result[what]["number"] / 4))
+            grown.append(f"{what} {each:.0f} bytes for each of its {result[what]['unit']}")
+    words = f"In the second half memory grew by: {'; '.join(grown)}. A prediction keeps a line for every file that is done."
     heads = ["", "MiB resident: third → last quarter", "most", "open files: third → last quarter", "most"]
     verdicts = page.targets_table(targets(result))
     origin = f"{made['machine']['processor']}, one thread beside other work; commit {made['commit']}, {made['date'][:10]}; "
-    return [*page.table(heads, rows), "", *verdicts, "", origin + "`python -m benchmarks.soundness run`."]
+    return [*page.table(heads, rows), "", words, "", *verdicts, "", origin + "`python -m benchmarks.soundness run`."]
 
 
 def main() -> None:
