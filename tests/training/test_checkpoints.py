@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -23,7 +24,16 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A data set, and a run of six steps with a checkpoint every other."""
     root = tmp_path_factory.mktemp("checkpoints")
     train(small(make_dataset(root / "data")), root / "run")
-    return root / "data", root / "run"
+    shutil.copytree(root / "run", root / "undisturbed")
+    return root / "data", root / "undisturbed"
+
+
+@pytest.fixture
+def run(whole: tuple[Path, Path]) -> Path:
+    """That run in the place where it was made, which its checkpoints know."""
+    place = whole[0].parent / "run"
+    shutil.rmtree(place)
+    return Path(shutil.copytree(whole[1], place))
 
 
 def cut(path: Path) -> None:
@@ -48,10 +58,8 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_last_checkpoint_falls_back_to_the_one_before_and_says_so(whole, tmp_path, capsys, damage):
-    data, undisturbed = whole
-    out = tmp_path / "run"
-    train(small(data), out)
+def test_a_damaged_last_checkpoint_falls_back_to_the_one_before_and_says_so(whole, run, tmp_path, capsys, damage):
+    (data, undisturbed), out = whole, run
     for name in ("model", "best"):
         (out / name).rename(tmp_path / name)
     DAMAGES[damage](out / "checkpoints" / "last.ckpt")
@@ -65,17 +73,15 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before_and_says_so(whol
     assert steps == [6, 4], "the damaged one is not kept as the previous one"
 
 
-def test_two_damaged_checkpoints_are_one_clear_error(whole, tmp_path):
-    data, _ = whole
-    train(small(data), tmp_path / "run")
+def test_two_damaged_checkpoints_are_one_clear_error(whole, run):
     for name in ("last.ckpt", "previous.ckpt"):
-        cut(tmp_path / "run" / "checkpoints" / name)
+        cut(run / "checkpoints" / name)
     with pytest.raises(TrainingError, match="a whole checkpoint"):
-        train(small(data), tmp_path / "run", resume=True)
+        train(small(whole[0]), run, resume=True)
 
 
 def test_any_flipped_bit_is_found_or_changes_nothing(whole, tmp_path):
-    _, run = whole
+    run = whole[1]
     held = (run / "checkpoints" / "last.ckpt").read_bytes()
     state, rng, found = read_checkpoint(run / "checkpoints" / "last.ckpt"), random.Random(0), 0
     for _ in range(60):

@@ -97,7 +97,7 @@ def test_a_run_killed_at_random_moments_ends_in_the_same_weights(tmp_path: Path,
 @pytest.mark.parametrize("workers", [0, 1])
 def test_sigterm_ends_a_run_after_its_step_with_a_checkpoint_of_it(tmp_path: Path, workers: int) -> None:
     config, file = prepared(
-        tmp_path, training={"max_steps": 60, "val_every": 25}, model={"dropout": 0.2}, data={"num_workers": workers}
+        tmp_path, training={"max_steps": 30, "val_every": 24}, model={"dropout": 0.2}, data={"num_workers": workers}
     )
     whole, out = tmp_path / "whole", tmp_path / "out"
     train(config, whole)

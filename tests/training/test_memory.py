@@ -16,6 +16,7 @@ from scribbleseg.training.halves import in_halves
 from scribbleseg.training.module import SegmentationModule
 from scribbleseg.training.run import train
 from scribbleseg.trees import merge
+from tests.fake.datasets import make_dataset
 from tests.test_report import MODEL
 from tests.training.test_run import SMALL, small
 
@@ -31,6 +32,15 @@ SHORTAGES = {
 def without_batch_norm(root: Path, **changes: Any) -> Any:
     tree = merge(SMALL, {"data": {"root": str(root)}, "training": {"optimizer": "sgd", "lr": 0.05, "batch_size": 3}})
     return parse_config(merge(tree | {"model": {**MODEL, "dropout": 0.0}}, changes))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    """A configuration, and its run with memory enough."""
+    root = tmp_path_factory.mktemp("memory")
+    config = without_batch_norm(make_dataset(root / "data"))
+    train(config, root / "run")
+    return config, root / "run"
 
 
 def running_out(monkeypatch: pytest.MonkeyPatch, error: Exception, *, at: int, most: int, where: str) -> list[int]:
@@ -59,11 +69,9 @@ def running_out(monkeypatch: pytest.MonkeyPatch, error: Exception, *, at: int, m
 
 @pytest.mark.parametrize(("kind", "where"), [*((kind, "forward") for kind in SHORTAGES), ("cpu", "backward")])
 def test_the_batch_is_halved_once_and_the_run_learns_the_same(
-    dataset_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, kind: str, where: str
+    whole: tuple[Any, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, kind: str, where: str
 ) -> None:
-    config = without_batch_norm(dataset_root)
-    train(config, tmp_path / "whole")
-    capsys.readouterr()
+    config, undisturbed = whole
     sizes = running_out(monkeypatch, SHORTAGES[kind], at=2, most=2, where=where)
     train(config, tmp_path / "halved")
     assert sizes[:3] == [3, 3, 3]
@@ -71,7 +79,7 @@ def test_the_batch_is_halved_once_and_the_run_learns_the_same(
     said = [line for line in capsys.readouterr().err.splitlines() if "memory ran out" in line]
     assert len(said) == 1
     assert "step 3: memory ran out" in said[0]
-    ours, theirs = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "halved"))
+    ours, theirs = (load_file(run / "model" / "model.safetensors") for run in (undisturbed, tmp_path / "halved"))
     for key, value in ours.items():
         torch.testing.assert_close(theirs[key], value, rtol=1e-4, atol=1e-5)
 
