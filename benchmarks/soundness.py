@@ -146,7 +146,7 @@ def growth(points: list[list[float]]) -> dict[str, Any]:
 def run(steps: int, files: int, every: float, only: list[str]) -> dict[str, Any]:
     """Return what was measured of each."""
     numbers = {"training": steps, "prediction": files}
-    return {"provenance": provenance(), **{what: watched(what, numbers[what], every) for what in only}}
+    return {what: {"provenance": provenance()} | watched(what, numbers[what], every) for what in only}
 
 
 def targets(result: dict[str, Any]) -> list[Target]:
@@ -179,17 +179,26 @@ def lines(result: dict[str, Any]) -> list[str]:
                     handles[2],
                 ]
             )
-    made, grown = result["provenance"], []
+    grown, made = [], []
     for what in COMMANDS:
         if what in result:
             before, after = result[what]["mib"]
             each = max(0.0, (after - before) * 2**20 / (result[what]["number"] / 4))
+            origin = result[what]["provenance"]
+            made.append(f"{what}: {origin['machine']['processor']}, commit {origin['commit']}, {origin['date'][:10]}")
             grown.append(f"{what} {each:.0f} bytes for each of its {result[what]['unit']}")
     words = f"In the second half memory grew by: {'; '.join(grown)}. A prediction keeps a line for every file that is done."
     heads = ["", "MiB resident: third → last quarter", "most", "open files: third → last quarter", "most"]
     verdicts = page.targets_table(targets(result))
-    origin = f"{made['machine']['processor']}, one thread beside other work; commit {made['commit']}, {made['date'][:10]}; "
-    return [*page.table(heads, rows), "", words, "", *verdicts, "", origin + "`python -m benchmarks.soundness run`."]
+    return [
+        *page.table(heads, rows),
+        "",
+        words,
+        "",
+        *verdicts,
+        "",
+        f"One thread beside other work; {'; '.join(made)}; `python -m benchmarks.soundness run`.",
+    ]
 
 
 def main() -> None:
