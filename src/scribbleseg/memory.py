@@ -6,8 +6,16 @@ import gc
 import sys
 from collections.abc import Callable
 
-#: What CPU allocators and older devices say; torch's own error for a device is a type.
-_WORDS = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
+#: What allocators say; the last two are oneDNN's words, seen where a limit on memory was met in a convolution.
+_WORDS = (
+    "out of memory",
+    "not enough memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "std::bad_alloc",
+    "could not create a primitive",
+    "could not create a memory",
+)
 
 
 def shortage(work: Callable[[], object]) -> str | None:

@@ -25,6 +25,7 @@ SHORTAGES = {
     "device": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
     "cpu": RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: 12"),
     "windows": RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 2147483648 bytes."),
+    "onednn": RuntimeError("could not create a primitive"),
     "python": MemoryError(),
 }
 
