@@ -110,7 +110,9 @@ def running(profile: Path, width: int = 1200, height: int = 800) -> Iterator[Fir
     with (profile.parent / "firefox.log").open("wb") as log:
         process = subprocess.Popen([*command, *size], stdout=log, stderr=log)
     try:
-        yield Firefox(port, process)
+        firefox = Firefox(port, process)
+        with contextlib.closing(firefox.socket):
+            yield firefox
     finally:
         process.terminate()
         try:

@@ -20,7 +20,7 @@ SIZES = [(64, 64), (40, 57), (33, 200), (150, 130), (1, 1)]
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    from scribbleseg.export import export_onnx
+    from scribbleseg.export.onnx import export_onnx
 
     root = tmp_path_factory.mktemp("engines")
     make_model(root / "model")

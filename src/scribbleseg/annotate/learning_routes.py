@@ -56,7 +56,13 @@ def routes(project: Project, learner: Learning, progress: Progress) -> list[Rout
             raise DataError("limit", "a number from 1 to 100", ascii(text)[:20], "use the page")
         places = learner.places(int(text))
         rows = [{"image": p.image, "x0": p.x0, "y0": p.y0, "x1": p.x1, "y1": p.y1, "doubt": float(p.doubt)} for p in places]
-        return answer({"places": rows, "enabled": ENABLED, "why": WHY if rows else "nothing is predicted yet"})
+        return answer(
+            {
+                "places": rows,
+                "enabled": ENABLED,
+                "why": WHY if rows else "no places yet: they follow the first prediction by some seconds",
+            }
+        )
 
     return [
         Route("/api/status", pool(status)),

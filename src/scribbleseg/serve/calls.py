@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -151,8 +152,8 @@ async def body_of(request: Request) -> bytes:
             expected = f"{', '.join(MEDIA_TYPES)}, application/octet-stream or multipart/form-data"
             raise UnknownFormatError("Content-Type", expected, ascii(kind)[1:51], "send the picture's file as it is")
         return await request.body()
-    except HTTPException as error:
-        raise DataError("body", "a form", str(error.detail)[:200], "curl -F image=@photo.jpg") from None
+    except (HTTPException, FormParserError) as error:  # either, as the library's version goes
+        raise DataError("body", "a form", str(getattr(error, "detail", error))[:200], "curl -F image=@photo.jpg") from None
     finally:
         request.state.read.set()
 
