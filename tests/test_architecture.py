@@ -17,7 +17,21 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 #: Which floor each module or folder of the package stands on. Imports go down, or stay in their own folder.
 FLOORS: tuple[set[str], ...] = (
-    {"records", "config", "environment", "methods", "errors", "extras", "atomic", "provenance", "palette", "trees", "reading"},
+    {
+        "records",
+        "config",
+        "environment",
+        "methods",
+        "errors",
+        "extras",
+        "atomic",
+        "memory",
+        "provenance",
+        "palette",
+        "trees",
+        "reading",
+        "stopping",
+    },
     {"ops", "data", "models"},
     {"losses"},
     {

@@ -13,7 +13,7 @@ from pathlib import Path
 from scribbleseg.errors import StorageError
 
 #: Error numbers that mean a file cannot be written here, whatever the program does.
-CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE}
 
 
 @contextlib.contextmanager
@@ -69,6 +69,12 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def clear_unfinished(folder: Path) -> None:
+    """Remove what a program that was killed had begun to write, in a folder that nobody else writes to now."""
+    for left in list(folder.rglob("writing-*.part")):
+        shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically, UTF-8."""
     with atomic_path(path) as temporary:
@@ -78,7 +84,7 @@ def write_text(path: Path, text: str) -> None:
 def storage_error(error: OSError, path: Path) -> StorageError:
     """Return our message for a failed write."""
     reason = error.strerror or str(error)
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return StorageError(
         path,
         "a disk with room" if full else "a place where a file of this name can be written",

@@ -170,12 +170,12 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; our own errors become one message and exit code 2."""
+    """Run the command line; our own errors become one message and their exit code."""
     try:
         app()
     except ScribblesegError as error:
         print(f"scribbleseg: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        raise SystemExit(error.exit_code) from None
     except OSError as error:
         if error.errno not in CANNOT_WRITE:
             raise

@@ -77,6 +77,7 @@ class DataConfig(_Section):
         flip: chance of a mirror image.
         colour: strength of the brightness, contrast and saturation jitter.
         num_workers: processes that load data; 0 loads in the training process.
+        timeout_s: seconds after which such a process counts as hanging; 0 waits for ever.
     """
 
     root: Path | None = None
@@ -93,6 +94,7 @@ class DataConfig(_Section):
     flip: Fraction = 0.5
     colour: Fraction = 0.2
     num_workers: Annotated[int, Field(ge=0)] = 0
+    timeout_s: Annotated[float, Field(ge=0)] = 300.0
 
     @field_validator("window_px")
     @classmethod
@@ -233,6 +235,7 @@ INDIFFERENT = (
     "training.devices",
     "training.num_nodes",
     "data.num_workers",
+    "data.timeout_s",
 )
 
 

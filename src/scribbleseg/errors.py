@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # half of the time that `scribbleseg --help` takes to start
 
 
 class ScribblesegError(Exception):
-    """Base of every error that is the caller's to mend. The command line prints it and exits with code 2.
+    """Base of every error that is the caller's to mend. The command line prints it and exits with its code.
 
     Args:
         where: the file, key or step at which it happened.
@@ -20,6 +20,8 @@ class ScribblesegError(Exception):
         got: what was there instead.
         do: what the user can do about it.
     """
+
+    exit_code = 2
 
     def __init__(self, where: object, expected: str, got: str, do: str) -> None:
         self.where, self.expected, self.got, self.do = str(where), expected, got, do
@@ -73,6 +75,16 @@ class ModelError(ScribblesegError):
 
 class TrainingError(ScribblesegError):
     """A training run that had to stop."""
+
+
+class OutOfMemoryError(ScribblesegError):
+    """Memory that does not suffice, even for half of what was to be done at once."""
+
+
+class StoppedError(ScribblesegError):
+    """A run that was told to stop (SIGTERM) and can go on. The exit code is the one a shell has for that signal."""
+
+    exit_code = 143
 
 
 class StorageError(ScribblesegError):

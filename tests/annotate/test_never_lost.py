@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -192,6 +193,21 @@ def test_a_folder_that_cannot_be_written_is_refused_at_the_start(tmp_path, monke
     monkeypatch.setattr(tempfile, "NamedTemporaryFile", refused)
     with pytest.raises(StorageError, match="Permission denied"):
         Project(folder)
+
+
+def test_a_stroke_is_not_taken_when_the_folder_has_vanished(folder, tmp_path):
+    """Into a deleted file the system writes without a word."""
+    with page_of(folder) as page:
+        assert send(page, 1, add(1)).status_code == 200
+        page.project.files.flush()
+        folder.rename(tmp_path / "elsewhere")
+        refused = send(page, 1, add(0), version=1)
+        assert refused.status_code == 507
+        assert "it is gone" in refused.json()["got"]
+        shutil.rmtree(folder, ignore_errors=True)  # what the thread that writes files has made of it
+        (tmp_path / "elsewhere").rename(folder)
+        assert send(page, 1, add(0), version=1).status_code == 200
+        assert len(page.get("/api/images/1").json()["strokes"]) == 2
 
 
 def test_a_second_server_is_told_where_the_first_one_is(folder):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import zipfile
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image as Pillow
 from scribbleseg.annotate.learner import Learner
 from scribbleseg.annotate.predicted import Progress, export_predictions
 from scribbleseg.annotate.project import Project
+from scribbleseg.annotate.transfer import export_model
 from scribbleseg.data.formats import FORMATS
 from scribbleseg.errors import DataError, ScribblesegError
 from tests.annotate.conftest import page_of, page_of_project
@@ -139,6 +141,18 @@ def test_an_export_goes_on_over_images_that_cannot_be_predicted_and_leaves_nothi
     assert told == [None, {"done": 0, "of": 3}, {"done": 1, "of": 3}]
     assert progress.tree() is None
     assert not list((folder / ".scribbleseg" / "exports").iterdir())
+
+
+def test_the_newest_model_is_that_of_the_last_run_whatever_the_clock_said(folder, tmp_path):
+    project = Project(folder)
+    for number in (1, 2, 10):
+        model = project.state / "runs" / f"{number:04d}" / "run" / "model"
+        model.mkdir(parents=True)
+        (model / "model.safetensors").write_text(str(number))
+        os.utime(model / "model.safetensors", (4e9 - number, 4e9 - number))
+    with zipfile.ZipFile(export_model(project, tmp_path)) as archive:
+        assert archive.read("model.safetensors") == b"10"
+    project.close()
 
 
 def test_an_export_that_is_broken_off_leaves_nothing_behind(folder):

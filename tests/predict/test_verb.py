@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +88,37 @@ def test_stopped_by_hand_says_how_to_go_on(predict: Any, monkeypatch: pytest.Mon
     code, _, err = predict()
     assert code == 130
     assert "Run the same again to go on" in err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no signals")
+def test_sigterm_ends_it_after_what_was_begun_and_the_same_again_does_the_rest(
+    predict: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from scribbleseg.predict import folder
+
+    compute, calls, before = folder.batch_probabilities, [], signal.getsignal(signal.SIGTERM)
+
+    def told(*words: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return compute(*words)
+
+    make_pictures(tmp_path / "images", 30)
+    monkeypatch.setattr(folder, "batch_probabilities", told)
+    code, _, err = predict("--outputs", "mask,coco")
+    assert code == 143
+    assert "SIGTERM at picture_0" in err
+    assert "run the same again" in err
+    assert signal.getsignal(signal.SIGTERM) is before
+    lines = (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()[1:]
+    done = {path.stem for path in (tmp_path / "out").glob("*.png")}
+    assert {Path(json.loads(line)["input"]).stem for line in lines} == done, "what is there is listed, and the reverse"
+    assert 0 < len(done) < 30
+    assert not list((tmp_path / "out").rglob("*.part"))
+    code, said, _ = predict("--outputs", "mask,coco")
+    assert code == 0
+    assert f"30 images ({len(done)} were done before)" in said
 
 
 @pytest.mark.parametrize(

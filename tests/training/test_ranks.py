@@ -138,6 +138,28 @@ def test_a_killed_worker_is_started_again_and_the_run_goes_on(dataset_root, tmp_
     assert_alike(tmp_path / "whole", out)
 
 
+@pytest.mark.slow
+def test_sigterm_stops_all_ranks_after_the_same_step_with_one_checkpoint(dataset_root, tmp_path):
+    config = write_config(tmp_path / "run.yaml", dataset_root, max_steps=60, val_every=25)
+    finished(torchrun(2, "--config", config, "--out", tmp_path / "whole"))
+    out = tmp_path / "cut"
+    command = torchrun(2, "--config", config, "--out", out)
+    running = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        while not (out / "metrics.csv").is_file():
+            assert running.poll() is None
+            time.sleep(0.05)
+        running.send_signal(signal.SIGTERM)  # torchrun tells its workers, at two moments
+        text = running.communicate(timeout=600)[0]
+    finally:
+        running.kill()
+    step = torch.load(out / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    assert step % 25, "of its own, not that of a validation"
+    assert text.count(f"SIGTERM after step {step}, which is kept") >= 1, text
+    finished(torchrun(2, "--config", config, "--out", out, "--resume"))
+    assert_alike(tmp_path / "whole", out)
+
+
 def test_what_the_first_rank_refuses_ends_all(whole, tmp_path):
     config, one = whole
     command = torchrun(2, "--config", config, "--out", one)

@@ -59,7 +59,7 @@ def test_a_run_folder_holds_what_is_needed_to_use_and_to_repeat_it(dataset_root:
     assert model == out / "model"
     assert {p.name for p in model.iterdir()} == {"model.safetensors", "config.json", "preprocessor_config.json"}
     assert json.loads((model / "config.json").read_text())["id2label"] == {"0": "background", "1": "leaf", "2": "stone"}
-    assert {p.name for p in (out / "checkpoints").iterdir()} == {"last.ckpt", "best.ckpt"}
+    assert {p.name for p in (out / "checkpoints").iterdir()} == {"last.ckpt", "previous.ckpt", "best.ckpt"}
     record = json.loads((out / "run.json").read_text())
     assert record["seed"] == 0
     assert record["packages"]["torch"] == torch.__version__
@@ -192,14 +192,6 @@ def test_a_full_disk_leaves_the_last_whole_checkpoint(
     assert weights(tmp_path / "run") == weights(tmp_path / "whole")
 
 
-def test_a_damaged_checkpoint_is_named(dataset_root: Path, tmp_path: Path) -> None:
-    train(small(dataset_root), tmp_path / "run")
-    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    last.write_bytes(last.read_bytes()[:500])
-    with pytest.raises(TrainingError, match=r"last\.ckpt"):
-        train(small(dataset_root), tmp_path / "run", resume=True)
-
-
 def test_a_run_that_died_before_its_first_checkpoint_can_be_started_again(
     dataset_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -243,9 +235,47 @@ def test_nan_stops_the_run_and_names_step_and_images(
     monkeypatch.setattr(SegmentationModule, "training_step", poison_at_three)
     with pytest.raises(TrainingError, match=r"step 4, batch of image_00\d, image_00\d") as caught:
         train(small(dataset_root), tmp_path / "run")
-    assert "partial_cross_entropy=nan" in str(caught.value)
-    assert "training.lr" in str(caught.value)
+    assert "partial_cross_entropy=nan" in caught.value.got
+    assert "last good checkpoint: of step 2" in caught.value.got
+    assert "training.lr" in caught.value.do
     assert not (tmp_path / "run" / "model").exists()
+
+
+def test_the_term_that_is_not_finite_is_told_apart_from_those_that_are(
+    dataset_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from scribbleseg.losses.dynamic_feature import DynamicFeatureLoss
+    from scribbleseg.records import Terms
+
+    terms = DynamicFeatureLoss.terms
+
+    def infinite(self: DynamicFeatureLoss, *words: Any, **more: Any) -> Terms:
+        found = terms(self, *words, **more)
+        return Terms(found.sum * float("inf"), found.count)
+
+    monkeypatch.setattr(DynamicFeatureLoss, "terms", infinite)
+    with pytest.raises(TrainingError) as caught:
+        train(small(dataset_root), tmp_path / "run")
+    bad, _, sound = caught.value.got.partition(" (")
+    assert bad == "dynamic_feature=inf"
+    assert "partial_cross_entropy=" in sound
+    assert "last good checkpoint: none yet" in sound
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_before_it_spoils_a_checkpoint(
+    dataset_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def poison(self: SegmentationModule, *words: Any) -> None:
+        if self.global_step == 3:
+            next(p for p in self.segmenter.parameters() if p.grad is not None).grad.fill_(float("nan"))
+
+    monkeypatch.setattr(SegmentationModule, "on_before_optimizer_step", poison)
+    with pytest.raises(TrainingError, match="step 4") as caught:
+        train(small(dataset_root), tmp_path / "run")
+    assert "a norm of nan, of a finite loss; last good checkpoint: of step 2" in caught.value.got
+    state = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert state["global_step"] == 2
+    assert all(torch.isfinite(value).all() for value in state["state_dict"].values())
 
 
 def test_full_disk_ends_with_a_word_and_without_a_model(

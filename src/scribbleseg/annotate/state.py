@@ -64,6 +64,7 @@ class State:
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=FULL")
             self._connection.execute("PRAGMA foreign_keys=ON")
+        self._opened = self._found()
         self._migrate()
 
     def _migrate(self) -> None:
@@ -84,7 +85,7 @@ class State:
         """Do all that the block does or, where it or the commit fails, none of it. May be nested; the outermost commits.
 
         Raises:
-            StorageError: the disk is full or cannot be written.
+            StorageError: the disk is full or cannot be written, or the file is no longer in its place.
         """
         with self.lock, self._told():
             if self._depth == 0:
@@ -93,6 +94,7 @@ class State:
             try:
                 yield
                 if self._depth == 1:
+                    self._demand_file()
                     self._connection.execute("COMMIT")
             except BaseException:
                 if self._depth == 1 and self._connection.in_transaction:
@@ -100,6 +102,19 @@ class State:
                 raise
             finally:
                 self._depth -= 1
+
+    def _found(self) -> tuple[int, int] | None:
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _demand_file(self) -> None:
+        """Refuse to write into a file that has been deleted or replaced: the system would take it, and keep it nowhere."""
+        if self._found() != self._opened:
+            do = "bring the folder back and start the page again; what was refused is kept by the page"
+            raise StorageError(self.path, "the project file that was opened", "it is gone", do)
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> int:
         """Run one statement and return the id of the row it added."""

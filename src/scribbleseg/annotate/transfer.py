@@ -74,7 +74,9 @@ def export_model(project: Project, folder: Path) -> Path:
     Raises:
         DataError: none was trained.
     """
-    found = sorted(project.state.glob("runs/**/model/*.safetensors"), key=lambda path: path.stat().st_mtime)
+    found = sorted(
+        project.state.glob("runs/*/run/model/*.safetensors"), key=lambda path: (len(number := path.parts[-4]), number)
+    )
     if not found:
         raise DataError("model", "a trained model", "none yet", "start a training and let it finish")
     return zipped(found[-1].parent, folder / "model.zip")

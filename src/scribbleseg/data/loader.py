@@ -14,6 +14,7 @@ from scribbleseg.data.folder import Dataset
 from scribbleseg.data.large import is_large, large_view
 from scribbleseg.data.sample import drawn_classes, make_sample
 from scribbleseg.data.transforms import resize_longest, training_transforms
+from scribbleseg.data.workers import Desk, WatchedLoader, begin_worker
 from scribbleseg.errors import ScribblesegError
 from scribbleseg.records import UNLABELLED, Batch, Sample
 
@@ -55,6 +56,7 @@ class TrainingSamples(TorchDataset[Sample | ScribblesegError]):
         self.dataset, self.stems = dataset, training_stems(dataset, config.data)
         self.config, self.seed = config.data, config.seed
         self.large: dict[str, bool] = {}
+        self.desk = Desk(config.data.num_workers)
         self.view, self.jitter = training_transforms(config.data)
 
     def __getitem__(self, n: int) -> Sample | ScribblesegError:
@@ -65,12 +67,16 @@ class TrainingSamples(TorchDataset[Sample | ScribblesegError]):
             if get_worker_info() is None:
                 raise
             return error
+        finally:
+            self.desk.note(-1)
 
     def item(self, n: int) -> Sample:
         """Read and vary the item."""
         epoch, position = divmod(n, len(self.stems))
         order = epoch_order(self.seed, epoch, len(self.stems))
-        stem, generator = self.stems[int(order[position])], generator_for(self.seed, 2, n)
+        index, generator = int(order[position]), generator_for(self.seed, 2, n)
+        stem = self.stems[index]
+        self.desk.note(index)
         if stem not in self.large:
             self.large[stem] = is_large(self.dataset, stem, self.config)
         if self.large[stem]:
@@ -152,18 +158,15 @@ def training_loader(
         steps_done: asked when iteration begins.
         place: asked for this rank and the number of ranks then.
     """
-    return DataLoader(
+    return WatchedLoader(
         TrainingSamples(dataset, config),
         batch_sampler=_Batches(steps_done, config.training.max_steps, config.training.batch_size, place),
         collate_fn=collate,
         num_workers=config.data.num_workers,
-        worker_init_fn=_one_thread,
+        worker_init_fn=begin_worker,
         persistent_workers=False,
+        patience_s=config.data.timeout_s,
     )
-
-
-def _one_thread(worker: int) -> None:
-    torch.set_num_threads(1)
 
 
 def training_stems(dataset: Dataset, config: DataConfig) -> tuple[str, ...]:

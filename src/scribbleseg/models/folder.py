@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from scribbleseg.atomic import atomic_path, write_text
 from scribbleseg.config import DataConfig, ModelConfig
-from scribbleseg.errors import ModelError, ScribblesegError
+from scribbleseg.errors import ModelError, ScribblesegError, StorageError
 from scribbleseg.models.backbone import build_backbone
 from scribbleseg.models.segmenter import IMAGE_MEAN, IMAGE_STD, Segmenter
 from scribbleseg.reading import PLAIN, Reading
@@ -67,7 +68,10 @@ def save_model(folder: Path, model: TrainedModel) -> None:
     write_text(folder / PREPROCESSOR, json.dumps(preprocessor, indent=2) + "\n")
     with atomic_path(folder / WEIGHTS) as temporary:
         state = {key: value.detach().cpu().contiguous() for key, value in segmenter.state_dict().items()}
-        save_file(state, temporary, metadata={"format": "pt"})
+        try:
+            save_file(state, temporary, metadata={"format": "pt"})
+        except SafetensorError as error:  # what the system said is in its words alone
+            raise StorageError(folder / WEIGHTS, "a disk with room", str(error), "free some space and run again") from None
 
 
 def find_model(folder: Path | str) -> Path:

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scribbleseg.config import ModelConfig
-from scribbleseg.errors import ConfigError, nearest
+from scribbleseg.errors import ConfigError, OutOfMemoryError, nearest
+from scribbleseg.memory import begin_again, shortage
 from scribbleseg.models.backbone import Backbone, build_backbone
 from scribbleseg.models.decoders import DECODERS
 from scribbleseg.models.heads import ClassHead, FeatureConsistencyHead
@@ -31,6 +32,7 @@ class Segmenter(nn.Module):
         stride: of the output grid, in pixels of the image.
         multiple: sizes that are a multiple of this need no padding.
         map_channels: of each map that the decoder gets.
+        halved: whether memory ran out, and :meth:`probabilities` takes half a batch at a time.
     """
 
     mean: Tensor
@@ -51,6 +53,7 @@ class Segmenter(nn.Module):
         self.stride = strides[0]
         self.multiple = self.backbone.multiple
         self.map_channels = tuple(channels)
+        self.halved = False
         self.decoder = DECODERS[config.decoder](channels, config.channels)
         self.class_head = ClassHead(config.channels, num_classes, config.dropout)
         self.feature_head = FeatureConsistencyHead([config.channels, *channels], config.feature_dim)
@@ -95,7 +98,31 @@ class Segmenter(nn.Module):
         return self.class_head(self._decoded(image)[0]).float()
 
     def probabilities(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C H W"]:
-        """Return class probabilities at the image's size."""
+        """Return class probabilities at the image's size.
+
+        Where memory runs out, the batch goes through in two halves, as do all that follow: the same numbers to rounding.
+
+        Raises:
+            OutOfMemoryError: it runs out for a half, or for one image.
+        """
+        parts: list[Tensor] = []
+
+        def compute() -> None:
+            parts[:] = [self._probabilities(part) for part in (image.chunk(2) if self.halved else [image])]
+
+        reason = shortage(compute)
+        if reason and not self.halved and len(image) > 1:
+            self.halved = True
+            begin_again("prediction", reason, "half as many windows go through the network together from here on")
+            reason = shortage(compute)
+        if reason:
+            number = -(-len(image) // 2) if self.halved else len(image)
+            expected = f"memory for {number} × {image.shape[-1]} × {image.shape[-2]} px at once"
+            do = "free some, predict on another --device, or train with a smaller data.window_px"
+            raise OutOfMemoryError("prediction", expected, reason[:200], do)
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _probabilities(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C H W"]:
         padded = pad_to(image, self.multiple)
         logits = F.interpolate(self.scores(padded), padded.shape[-2:], mode="bilinear", align_corners=False)
         return logits[..., : image.shape[-2], : image.shape[-1]].softmax(1)

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +90,7 @@ def predict_inputs(
     views: Views = ONCE,
     outputs: Iterable[str] = USUAL,
     overwrite: bool = False,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome]:
     """Predict every image of a folder (or one image), and say of each, in the order of names, what became of it.
 
     Files appear whole or not at all. ``out/predictions.jsonl`` lists what is done: a run that was killed and is started again

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 import threading
 from collections.abc import Iterator, Mapping
@@ -36,9 +37,15 @@ def model_hash(folder: Path | str) -> str:
 
 
 def state_of(path: Path) -> list[int]:
-    """Return what tells a changed input: number of bytes and time of the last change, of a folder those of its files."""
-    files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
-    told = [file.stat() for file in files]
+    """Return what tells a changed input: number of bytes and time of the last change, of a folder those of its files.
+
+    An input that is gone is a changed one; reading it says so.
+    """
+    try:
+        files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
+        told = [file.stat() for file in files]
+    except OSError:
+        return [-1, -1]
     return [sum(t.st_size for t in told), max((t.st_mtime_ns for t in told), default=0)]
 
 
@@ -58,7 +65,7 @@ class Manifest:
     def __init__(self, out: Path, about: Mapping[str, Any], *, overwrite: bool = False) -> None:
         self.out, self._path = out, out / NAME
         self._lock = threading.Lock()
-        self._done: dict[str, dict[str, Any]] = {}
+        self._done: dict[str, bytes] = {}  # JSON, a fifth of what the objects take: there may be millions
         head, entries = _read(self._path)
         if head is not None and overwrite:
             self._remove(entries)
@@ -76,19 +83,19 @@ class Manifest:
 
     def missing(self, path: Path, outputs: Mapping[str, Any]) -> list[str]:
         """Return the names of the outputs that an input lacks; all of them if it has changed."""
-        entry = self._done.get(path.name)
+        entry = self._entry(path.name)
         if entry is None or entry["state"] != state_of(path):
             return list(outputs)
         return [name for name in outputs if not self._whole(entry["outputs"].get(name))]
 
     def files(self, path: Path, name: str) -> list[Path]:
         """Return the files of an input's output that is done."""
-        entry = self._done.get(path.name, {"outputs": {}})
-        return [self.out / file for file in entry["outputs"].get(name, ())]
+        entry = self._entry(path.name)
+        return [self.out / file for file in entry["outputs"].get(name, ())] if entry else []
 
     def all_files(self, name: str) -> list[Path]:
         """Return the files of an output, of all inputs in the order of their names."""
-        every = [self.out / file for key in sorted(self._done) for file in self._done[key]["outputs"].get(name, ())]
+        every = (self.out / file for key in sorted(self._done) for file in json.loads(self._done[key])["outputs"].get(name, ()))
         return [file for file in every if file.exists()]
 
     def add(self, path: Path, state: list[int], outputs: Mapping[str, list[Path]]) -> None:
@@ -107,17 +114,21 @@ class Manifest:
         line = json.dumps(entry, ensure_ascii=False) + "\n"
         with self._lock:
             try:
-                with self._path.open("a", encoding="utf-8") as file:
+                with open(self._path, "a", encoding="utf-8", opener=_existing) as file:  # pathlib has no opener
                     file.write(line)
             except OSError as error:
                 raise storage_error(error, self._path) from None
             self._remember(entry)
 
     def _remember(self, entry: dict[str, Any]) -> None:
-        old = self._done.get(entry["input"])
+        old = self._entry(entry["input"])
         if old is not None and old["state"] == entry["state"]:
             entry = entry | {"outputs": old["outputs"] | entry["outputs"]}
-        self._done[entry["input"]] = entry
+        self._done[entry["input"]] = json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode()
+
+    def _entry(self, name: str) -> dict[str, Any] | None:
+        stored = self._done.get(name)
+        return None if stored is None else json.loads(stored)
 
     def _whole(self, files: list[str] | None) -> bool:
         return files is not None and all((self.out / file).exists() for file in files)
@@ -156,6 +167,11 @@ def _read(path: Path) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
         with path.open("r+b") as file:
             file.truncate(len(whole))
     return (lines[0], lines[1:]) if lines else (None, [])
+
+
+def _existing(path: str, flags: int) -> int:
+    """Open a file only if it is there: a list that is made anew would lack its head."""
+    return os.open(path, flags & ~os.O_CREAT)
 
 
 def _short(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         TrainingError: it is damaged.
     """
     try:
+        with zipfile.ZipFile(path) as file:  # torch writes every part's checksum, and reads without looking at them
+            if (damaged := file.testzip()) is not None:
+                raise ValueError(f"the checksum of its part {damaged} is wrong")
         state = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(state, dict) or "state_dict" not in state or "global_step" not in state:
             raise ValueError("not a checkpoint of a run")
-    except Exception as error:  # the unpickler of weights trips in many ways over bytes that are not one
+    except Exception as error:  # damage is of any kind, and so is what reading it raises
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise TrainingError(
             path, "a whole checkpoint", reason, "restore it from a copy, or start again in a new folder"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,15 +15,64 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from scribbleseg.atomic import atomic_path
+from scribbleseg.errors import StorageError, TrainingError
+from scribbleseg.training.checkpoint_file import read_checkpoint
+
+#: Names in ``checkpoints/`` of what a run goes on from, and of what was that before.
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's own writes to the system's temporary folder and then copies: a full disk leaves a stump."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write beside the final place and rename."""
-        with atomic_path(Path(path)) as temporary:
-            torch.save(checkpoint, temporary)
+        """Write beside the final place, see it on the disk, and rename. What was the last one is then the previous one."""
+        path = Path(path)
+        with atomic_path(path) as temporary:
+            try:
+                torch.save(checkpoint, temporary)
+            except RuntimeError as error:  # torch's writer says where in its code, not what the system said
+                if not any(word in str(error) for word in ("inline_container", "PytorchStreamWriter", "iostream")):
+                    raise
+                reason = str(error).splitlines()[0]
+                raise StorageError(path, "a disk with room", reason, "free some space and run again, with --resume") from None
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            if path.name == LAST and path.is_file():
+                _take_name(path, path.with_name(PREVIOUS))
+
+
+def _take_name(path: Path, name: Path) -> None:
+    """Let a file be found under another name too, whatever had it: at every moment there is a whole file of that name."""
+    with atomic_path(name) as temporary:
+        temporary.unlink()
+        try:
+            os.link(path, temporary)
+        except OSError:  # a file system without links
+            shutil.copyfile(path, temporary)
+
+
+def has_checkpoint(run: Path) -> bool:
+    """Say whether a run can go on."""
+    return any((run / "checkpoints" / name).is_file() for name in (LAST, PREVIOUS))
+
+
+def mend(run: Path) -> None:
+    """Put the previous checkpoint in the place of a last one that is damaged or missing, and say so.
+
+    Raises:
+        TrainingError: both are damaged.
+    """
+    last, previous = (run / "checkpoints" / name for name in (LAST, PREVIOUS))
+    try:
+        read_checkpoint(last)
+    except TrainingError as error:
+        if not previous.is_file():
+            raise
+        step = read_checkpoint(previous)["global_step"]
+        _take_name(previous, last)
+        told = f"{last.name} is damaged ({error.got}): going on from the one before, of step {step}"
+        print(f"scribbleseg: {run}: {told}", file=sys.stderr, flush=True)
 
 
 def checkpoint_callbacks(folder: Path, every: int, validates: bool) -> list[pl.Callback]:

@@ -15,14 +15,16 @@ from torch.optim.swa_utils import AveragedModel
 
 from scribbleseg.config import RunConfig
 from scribbleseg.data.loader import generator_for
-from scribbleseg.errors import ConfigError, ScribblesegError, TrainingError
+from scribbleseg.errors import ConfigError, OutOfMemoryError, ScribblesegError, TrainingError
 from scribbleseg.losses import Objective, Ranks
+from scribbleseg.memory import begin_again, shortage
 from scribbleseg.metrics import counts
 from scribbleseg.models.branch import Branch
 from scribbleseg.models.folder import TrainedModel
 from scribbleseg.models.segmenter import Segmenter
 from scribbleseg.predict import predict_mask
-from scribbleseg.records import Batch
+from scribbleseg.records import Batch, Output
+from scribbleseg.training.halves import in_halves
 
 
 class SegmentationModule(pl.LightningModule):
@@ -49,6 +51,8 @@ class SegmentationModule(pl.LightningModule):
         self.first = deepcopy(self.segmenter) if "first_features" in self.objective.needs() else None
         if self.first is not None:
             self.first.requires_grad_(False)
+        self.halved = False  # whether memory ran out, and batches go through the network half by half
+        self._saved: int | None = None
         self._confusion = np.zeros((len(names), len(names)), dtype=np.int64)
 
     @property
@@ -71,32 +75,57 @@ class SegmentationModule(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Make the step's random draws (dropout, noise) depend on the seed, the step and the rank alone."""
+        self._begin_draws()
+
+    def _begin_draws(self) -> None:
         rank = (self.global_rank,) if self.global_rank else ()
         torch.manual_seed(generator_for(self.config.seed, 3, self.global_step, *rank).initial_seed())
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the objective of one batch."""
-        output = self.segmenter(batch.image, self.branch)
+        output = self._seen(self.segmenter, batch.image, self.branch)
         needs = self.objective.needs(self.progress)
         if "teacher_logits" in needs:
             output = replace(output, teacher_logits=self._taught(batch.image))
         if "teacher_features" in needs:
-            output = replace(output, teacher_features=_features(self.averaged, batch.image))
+            output = replace(output, teacher_features=self._features(self.averaged, batch.image))
         if "first_features" in needs:
-            output = replace(output, first_features=_features(self.first, batch.image))
+            output = replace(output, first_features=self._features(self.first, batch.image))
         total, means = self.objective(output, batch, self.progress, self._ranks())
         if not bool(torch.isfinite(total)):
-            bad = ", ".join(f"{name}={float(value.detach()):.4g}" for name, value in means.items())
-            raise TrainingError(
-                f"step {self.global_step + 1}, batch of {', '.join(batch.stems)}",
-                "a finite loss",
-                bad,
-                "look at these images; else lower training.lr, or set training.precision=32",
-            )
+            shown = {name: f"{name}={float(value.detach()):.4g}" for name, value in means.items()}
+            bad = [text for name, text in shown.items() if not bool(torch.isfinite(means[name]))]
+            sound = [text for text in shown.values() if text not in bad]
+            got = ", ".join(bad or ["a total of terms that are finite alone"])
+            raise self._not_finite(f", batch of {', '.join(batch.stems)}", "loss", f"{got} ({', '.join(sound) or 'no other'})")
         for name, value in means.items():
             self.log(f"train/{name}", value.detach(), prog_bar=True)
         self.log("train/total", total.detach(), prog_bar=True)
         return total
+
+    def _not_finite(self, where: str, what: str, got: str) -> TrainingError:
+        """Return the error. The run stops: a step left out would be another run than the one that was asked for."""
+        kept = "none yet" if self._saved is None else f"of step {self._saved}"
+        return TrainingError(
+            f"step {self.global_step + 1}{where}",
+            f"a finite {what}",
+            f"{got}; last good checkpoint: {kept}",
+            "look at these images; else begin a new run with a lower training.lr, or training.precision=32: "
+            "--resume would do the same steps again",
+        )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note the step, for what is said when a later one fails."""
+        self._saved = int(checkpoint["global_step"])
+
+    on_load_checkpoint = on_save_checkpoint
+
+    def configure_gradient_clipping(self, optimizer: Any, *words: Any, **more: Any) -> None:
+        """Clip, and stop before a gradient that is not finite spoils weights that a checkpoint would then hold."""
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.training.grad_clip)
+        if not bool(torch.isfinite(norm)):
+            raise self._not_finite("", "gradient", f"a norm of {float(norm):.4g}, of a finite loss")
 
     def _ranks(self) -> Ranks:
         """Return the processes that share the batch; what they draw together depends on the seed and the step alone."""
@@ -109,11 +138,50 @@ class SegmentationModule(pl.LightningModule):
         spread = self.config.training.teacher_noise
         if spread:
             image = (image + (torch.randn_like(image) * spread).clamp(-2 * spread, 2 * spread)).clamp(0, 1)
-        return self.averaged.eval()(image).logits
+        return self._seen(self.averaged.eval(), image).logits
 
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Step, and update the moving average at once: callbacks that save the state come next."""
-        super().optimizer_step(*args, **kwargs)
+    @torch.no_grad()
+    def _features(self, network: nn.Module | None, image: Tensor) -> Tensor:
+        """Return the deep features that a network, without dropout, has of a batch."""
+        assert network is not None
+        return self._seen(network.eval(), image).features
+
+    def _seen(self, network: nn.Module, image: Tensor, *words: Any) -> Output:
+        """Return what a network says of a batch, at once or in halves."""
+        output: Output = in_halves(network, image, *words) if self.halved else network(image, *words)
+        return output
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        """Step, and update the moving average at once: callbacks that save the state come next.
+
+        Where memory runs out, the step is done once more with the batch in halves, as are all that follow.
+
+        Raises:
+            OutOfMemoryError: it ran out again, or the batch cannot be halved.
+        """
+        computed = False
+
+        def closure() -> Any:
+            nonlocal computed
+            result = optimizer_closure()
+            computed = True
+            return result
+
+        def step() -> None:
+            super(SegmentationModule, self).optimizer_step(epoch, batch_idx, optimizer, closure)
+
+        reason = shortage(step)
+        if reason and not (computed or self.halved or dist.is_initialized() or self.config.training.batch_size < 2):
+            now = "the batch goes through the network in two halves from here on, one more forward pass a step"
+            begin_again(f"step {self.global_step + 1}", reason, now)
+            self.halved = True
+            self._begin_draws()
+            reason = shortage(step)
+        if reason:
+            half = "half a batch" if self.halved else "a batch"
+            expected = f"memory for {half} of {self.config.training.batch_size} crops of {self.config.data.crop_px} px"
+            do = "free some and --resume, or begin a new run with a smaller training.batch_size or data.crop_px"
+            raise OutOfMemoryError(f"step {self.global_step + 1}", expected, reason[:200], do)
         self.averaged.update_parameters(self.segmenter)
 
     def on_validation_epoch_start(self) -> None:
@@ -168,14 +236,6 @@ class SegmentationModule(pl.LightningModule):
         done = min(1.0, step / training.max_steps)
         rising = (step + 1) / (training.warmup * training.max_steps + 1)
         return float(min(1.0, rising) * (1 - done) ** training.poly_power)
-
-
-@torch.no_grad()
-def _features(network: nn.Module | None, image: Tensor) -> Tensor:
-    """Return the deep features that a network, without dropout, has of a batch."""
-    assert network is not None
-    features: Tensor = network.eval()(image).features
-    return features
 
 
 def _moving_average(decay: float) -> Any:

@@ -19,23 +19,26 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from torch.utils.data import DataLoader, Dataset as TorchDataset
 
-from scribbleseg.atomic import CANNOT_WRITE, storage_error, write_text
+from scribbleseg.atomic import clear_unfinished, write_text
 from scribbleseg.config import INDIFFERENT, RunConfig, dump_config, load_config
 from scribbleseg.data.folder import Dataset, check_training_labels, open_dataset
 from scribbleseg.data.loader import EveryNth, evenly, training_loader, training_stems
 from scribbleseg.data.random_walker import require_walker, with_random_walker
 from scribbleseg.data.strokes import with_strokes
 from scribbleseg.environment import restarts
-from scribbleseg.errors import ConfigError, StorageError
+from scribbleseg.errors import ConfigError
 from scribbleseg.losses.objective import complete
 from scribbleseg.models.folder import SNAPSHOTS, save_model
 from scribbleseg.provenance import provenance
+from scribbleseg.stopping import StopRequest
 from scribbleseg.training.checkpoint_file import read_checkpoint
-from scribbleseg.training.checkpoints import AtomicCheckpointIO, Snapshots, checkpoint_callbacks
+from scribbleseg.training.checkpoints import LAST, AtomicCheckpointIO, Snapshots, checkpoint_callbacks, has_checkpoint, mend
+from scribbleseg.training.faults import in_our_words
 from scribbleseg.training.history import history_logger
 from scribbleseg.training.module import SegmentationModule
 from scribbleseg.training.progress import ProgressBar
 from scribbleseg.training.ranks import first, is_first, meeting, places, strategy
+from scribbleseg.training.stopping import StopAtStep
 from scribbleseg.trees import differing_keys
 
 
@@ -61,15 +64,17 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = False) -> Path:
     Args:
         config: of the run; ``data.root`` must be set.
         out: run folder. It gets ``config.yaml``, ``run.json`` (seed, versions, commit), ``metrics.csv``, ``checkpoints/``
-            (``last`` and ``best``) and ``model/``, the averaged weights at the last step, which no mask has touched. Where
-            the validation split has masks, ``best/`` is the same at the step of the best validation mIoU, and
-            ``snapshots/STEP/`` those of ``training.snapshots``. With ``labels:
+            (``last``, the ``previous`` one and ``best``) and ``model/``, the averaged weights at the last step, which no mask
+            has touched. Where the validation split has masks, ``best/`` is the same at the step of the best validation mIoU,
+            and ``snapshots/STEP/`` those of ``training.snapshots``. With ``labels:
             random_walker`` its labels are in ``random_walker/``; a resumed run keeps those it began with.
-        resume: go on from ``checkpoints/last.ckpt``; the result is that of an undisturbed run, bit for bit.
+        resume: go on from ``checkpoints/last.ckpt``, where that is damaged from ``previous.ckpt``; the result is that of an
+            undisturbed run, bit for bit.
 
     Raises:
         ConfigError: nothing to resume, the folder already holds a run, or ``data.strokes`` is set where masks are read.
         DataError: the data set is not usable; every training label is read before the first step.
+        StoppedError: SIGTERM came; the step under way was finished and is in ``checkpoints/last.ckpt``.
         TrainingError: the loss is not finite.
         StorageError: the disk is full or cannot be written.
     """
@@ -85,8 +90,8 @@ def _train(config: RunConfig, out: Path, resume: bool) -> Path:
     if walks:
         require_walker()
     stems, validated = training_stems(dataset, config.data), _validation_stems(dataset, config)
-    last = out / "checkpoints" / "last.ckpt"
-    resume = resume or (restarts() > 0 and last.is_file())
+    last = out / "checkpoints" / LAST
+    resume = resume or (restarts() > 0 and has_checkpoint(out))
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
     torch.manual_seed(config.seed)
@@ -96,7 +101,7 @@ def _train(config: RunConfig, out: Path, resume: bool) -> Path:
         check_training_labels(dataset, stems, "scribbles" if walks else config.data.labels)
         for stem in validated or ():
             dataset.labels(stem, "masks", dataset.size(stem))
-        _claim(out, last, config, resume)
+        _claim(out, config, resume)
         if walks:
             every = 0.1 if sys.stderr.isatty() else 60
             shown = Tqdm(stems, desc="random walker", mininterval=every, disable=not config.training.progress_bar)
@@ -110,27 +115,16 @@ def _train(config: RunConfig, out: Path, resume: bool) -> Path:
     first(prepare)
     if walks:
         dataset = replace(dataset, walked=(out / "random_walker").resolve())
-    try:
-        with _quiet_lightning():
-            logger = history_logger(out, last if resume else None)
-            trainer = _trainer(config, out, [logger, *_extra_loggers(out)], validated is not None, keep)
+    with StopRequest() as request, _quiet_lightning(), in_our_words(out, stop := StopAtStep(request, last)):
+        logger = history_logger(out, last if resume else None)
+        trainer = _trainer(config, out, [logger, *_extra_loggers(out)], validated is not None, keep, stop)
 
-            def place() -> tuple[int, int]:
-                return trainer.global_rank, trainer.world_size
+        def place() -> tuple[int, int]:
+            return trainer.global_rank, trainer.world_size
 
-            validation = None if validated is None else _validation_loader(dataset, validated, place)
-            loader = training_loader(dataset, config, lambda: trainer.global_step, place)
-            trainer.fit(module, loader, validation, ckpt_path=str(last) if resume else None, weights_only=True)
-    except SystemExit:  # Lightning leaves the process when it is interrupted
-        raise KeyboardInterrupt from None
-    except OSError as error:
-        if error.errno not in CANNOT_WRITE:
-            raise
-        raise storage_error(error, out) from None
-    except RuntimeError as error:  # torch's own writer reports a full disk like this
-        if "PytorchStreamWriter" in str(error) or "No space left" in str(error):
-            raise StorageError(last, "a disk with room", str(error).splitlines()[0], "free some space, then --resume") from None
-        raise
+        validation = None if validated is None else _validation_loader(dataset, validated, place)
+        loader = training_loader(dataset, config, lambda: trainer.global_step, place)
+        trainer.fit(module, loader, validation, ckpt_path=str(last) if resume else None, weights_only=True)
 
     def finish() -> None:
         keep(out / "model")
@@ -155,11 +149,11 @@ def _complete(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"losses": complete(config.losses), "data": data, "model": model})
 
 
-def _claim(out: Path, last: Path, config: RunConfig, resume: bool) -> None:
+def _claim(out: Path, config: RunConfig, resume: bool) -> None:
     """Check that the folder may be used, and write down what the run is."""
-    if resume and not last.is_file():
+    if resume and not has_checkpoint(out):
         raise ConfigError(out, "a run with checkpoints/last.ckpt", "none", "start it without --resume")
-    if not resume and (last.is_file() or (out / "model").is_dir()):
+    if not resume and (has_checkpoint(out) or (out / "model").is_dir()):
         raise ConfigError(out, "an empty or new folder", "a run is in it", "choose another --out, or continue it with --resume")
     if resume:
         changed = differing_keys(load_config(out / "config.yaml").model_dump(), config.model_dump())
@@ -167,6 +161,9 @@ def _claim(out: Path, last: Path, config: RunConfig, resume: bool) -> None:
         if changed:
             got = f"another {', '.join(changed)}"
             raise ConfigError(out, "the configuration the run began with", got, "resume with the same settings")
+        mend(out)
+    clear_unfinished(out)
+    if resume:
         return
     write_text(out / "config.yaml", dump_config(config))
     write_text(out / "run.json", json.dumps(provenance(config.seed), indent=2) + "\n")
@@ -188,11 +185,13 @@ def _as_is(item: Any) -> Any:
     return item
 
 
-def _trainer(config: RunConfig, out: Path, loggers: list[Logger], validates: bool, keep: Callable[[Path], None]) -> pl.Trainer:
+def _trainer(
+    config: RunConfig, out: Path, loggers: list[Logger], validates: bool, keep: Callable[[Path], None], stop: StopAtStep
+) -> pl.Trainer:
     devices, nodes = places(config.training)
     training = config.training
     every = min(training.val_every, training.max_steps)
-    callbacks = checkpoint_callbacks(out / "checkpoints", every, validates)
+    callbacks = [stop, *checkpoint_callbacks(out / "checkpoints", every, validates)]
     if training.snapshots:
         place = out / SNAPSHOTS
         callbacks.append(Snapshots(lambda step: keep(place / f"{step:06d}"), training.snapshots, training.max_steps))

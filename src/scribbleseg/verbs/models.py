@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,13 +42,15 @@ def predict(
 ) -> None:
     """Predict a folder of images, or one image of any size: masks, overlays, probabilities, polygons, volumes.
 
-    OUT/predictions.jsonl lists what is done: stopped or killed, the same command does the rest.
+    OUT/predictions.jsonl lists what is done: stopped or killed, the same command does the rest. On SIGTERM it ends with the
+    images that it has begun.
     An image that cannot be read is left out and named at the end; the exit code is then 1.
     """
-    from scribbleseg.errors import ConfigError
+    from scribbleseg.errors import ConfigError, StoppedError
     from scribbleseg.predict import Views, predict_inputs
     from scribbleseg.predict.outputs import table
     from scribbleseg.predict.views import parse_scales
+    from scribbleseg.stopping import StopRequest
 
     if list_:
         print(table())
@@ -70,13 +73,17 @@ def predict(
         predict_on_ray(model, input, out, strict=strict, **how)
         return
     try:
-        for outcome in predict_inputs(model, input, out, **how):
-            if outcome.error is not None:
-                if strict:
-                    raise outcome.error
-                failed.append(outcome.error)
-            done, kept = done + (outcome.error is None), kept + outcome.kept
-            tell(f"\r{done} done, {len(failed)} failed, last: {outcome.path.name}\033[K")
+        with StopRequest() as stop, contextlib.closing(predict_inputs(model, input, out, **how)) as outcomes:
+            for outcome in outcomes:
+                if outcome.error is not None:
+                    if strict:
+                        raise outcome.error
+                    failed.append(outcome.error)
+                done, kept = done + (outcome.error is None), kept + outcome.kept
+                tell(f"\r{done} done, {len(failed)} failed, last: {outcome.path.name}\033[K")
+                if stop.came:
+                    got = f"SIGTERM at {outcome.path.name}; what was begun is finished and kept"
+                    raise StoppedError(out, "to predict every image", got, "run the same again to go on")
     except KeyboardInterrupt:
         print("\nscribbleseg: stopped. Run the same again to go on.", file=sys.stderr)
         raise typer.Exit(130) from None
