@@ -139,7 +139,7 @@ def test_a_session_with_the_keyboard_alone(page, server):
     page.keyboard.press("?")
     page.locator("#help-dialog").wait_for()
     page.keyboard.press("Escape")
-    assert page.locator("#help-dialog").count() == 0
+    page.locator("#help-dialog").wait_for(state="detached")
     done = server.get("api/images")["done"]
     assert [done[server.image(k) - 1] for k in (0, 1)] == [True, False]
 
