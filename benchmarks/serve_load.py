@@ -109,12 +109,16 @@ class Client:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
 
     def ask(self, body: bytes) -> int:
-        """Return the status of an answer; 0 where there was none."""
+        """Return the status of an answer; 0 where there was none. A connection that idled too long is made anew."""
+        kept = self._connection.sock is not None
         try:
             self._connection.request("POST", "/v1/predict", body, {"Content-Type": "image/jpeg"})
             answer = self._connection.getresponse()
             answer.read()
             return answer.status
+        except (ConnectionError, http.client.RemoteDisconnected):
+            self._connection.close()
+            return self.ask(body) if kept else 0
         except (OSError, http.client.HTTPException):
             self._connection.close()
             return 0
