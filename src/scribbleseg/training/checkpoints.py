@@ -52,9 +52,27 @@ def _take_name(path: Path, name: Path) -> None:
             shutil.copyfile(path, temporary)
 
 
+def take_folder(made: Path, path: Path) -> None:
+    """Give a checkpoint in parts its name. What was the last one is then the previous one: one of them is always whole."""
+    old = path.with_name(PREVIOUS if path.name == LAST else f"writing-old-{path.name}.part")
+    if path.exists():
+        _remove(old)
+        path.rename(old)
+    made.rename(path)
+    if path.name != LAST:
+        _remove(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def has_checkpoint(run: Path) -> bool:
     """Say whether a run can go on."""
-    return any((run / "checkpoints" / name).is_file() for name in (LAST, PREVIOUS))
+    return any((run / "checkpoints" / name).exists() for name in (LAST, PREVIOUS))
 
 
 def mend(run: Path) -> None:
@@ -67,10 +85,15 @@ def mend(run: Path) -> None:
     try:
         read_checkpoint(last)
     except TrainingError as error:
-        if not previous.is_file():
+        if not previous.exists():
             raise
         step = read_checkpoint(previous)["global_step"]
-        _take_name(previous, last)
+        if previous.is_dir():
+            _remove(last)
+            previous.rename(last)
+        else:
+            _remove(last)
+            _take_name(previous, last)
         told = f"{last.name} is damaged ({error.got}): going on from the one before, of step {step}"
         print(f"scribbleseg: {run}: {told}", file=sys.stderr, flush=True)
 
