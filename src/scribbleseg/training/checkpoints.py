@@ -38,12 +38,20 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 raise StorageError(path, "a disk with room", reason, "free some space and run again, with --resume") from None
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
-            if path.name == LAST and path.is_file():
+            if path.is_dir():
+                _make_way(path)
+            elif path.name == LAST and path.is_file():
                 _take_name(path, path.with_name(PREVIOUS))
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Read a checkpoint, also one in parts."""
+        return read_checkpoint(Path(path))
 
 
 def _take_name(path: Path, name: Path) -> None:
     """Let a file be found under another name too, whatever had it: at every moment there is a whole file of that name."""
+    if name.is_dir():
+        shutil.rmtree(name)
     with atomic_path(name) as temporary:
         temporary.unlink()
         try:
@@ -54,13 +62,17 @@ def _take_name(path: Path, name: Path) -> None:
 
 def take_folder(made: Path, path: Path) -> None:
     """Give a checkpoint in parts its name. What was the last one is then the previous one: one of them is always whole."""
-    old = path.with_name(PREVIOUS if path.name == LAST else f"writing-old-{path.name}.part")
     if path.exists():
-        _remove(old)
-        path.rename(old)
+        _make_way(path)
     made.rename(path)
-    if path.name != LAST:
-        _remove(old)
+
+
+def _make_way(path: Path) -> None:
+    if path.name == LAST:
+        _remove(path.with_name(PREVIOUS))
+        path.rename(path.with_name(PREVIOUS))
+    else:
+        _remove(path)
 
 
 def _remove(path: Path) -> None:
@@ -92,7 +104,6 @@ def mend(run: Path) -> None:
             _remove(last)
             previous.rename(last)
         else:
-            _remove(last)
             _take_name(previous, last)
         told = f"{last.name} is damaged ({error.got}): going on from the one before, of step {step}"
         print(f"scribbleseg: {run}: {told}", file=sys.stderr, flush=True)
