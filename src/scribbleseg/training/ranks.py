@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Callable, Iterator
 
 import torch
@@ -66,6 +67,7 @@ def meeting() -> Iterator[None]:
     try:
         yield
     finally:
+        gc.collect()  # a network in parts holds the groups of its processes, whose threads must not outlive the program
         if dist.is_initialized():
             dist.destroy_process_group()
 

@@ -254,6 +254,8 @@ def _quiet_lightning() -> Iterator[None]:
             warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
             warnings.filterwarnings("ignore", message=".*Experiment logs directory .* exists and is not empty.*")
             warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+            warnings.filterwarnings("ignore", message=".*FSDP2-wrapped module .* returned a view.*")  # nobody writes into it
+            warnings.filterwarnings("ignore", message=".*It is recommended to use `self.log.*sync_dist.*")  # summed already
             warnings.filterwarnings("ignore", message=".*no `val_dataloader`.*")
             yield
     finally:
