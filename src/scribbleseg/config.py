@@ -199,6 +199,8 @@ class TrainingConfig(_Section):
         devices: processes a machine, each with a device of its own, that share every batch. Where torchrun or SLURM starts the
             processes, theirs count.
         num_nodes: machines.
+        strategy: ``ddp``: each process holds the whole network. ``fsdp``: each holds some rows of weights, averages and
+            moments, for networks that a device has no room for; checkpoints are folders then.
         precision: ``auto`` takes bf16 autocast where the device has it.
         threads: CPU threads; 0 leaves torch's choice.
         progress_bar: show one.
@@ -222,6 +224,7 @@ class TrainingConfig(_Section):
     snapshots: Annotated[int, Field(ge=0)] = 0
     devices: Count = 1
     num_nodes: Count = 1
+    strategy: Literal["ddp", "fsdp"] = "ddp"
     precision: Annotated[Literal["auto", "32", "bf16"], BeforeValidator(lambda v: str(v) if isinstance(v, int) else v)] = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
     progress_bar: bool = True
@@ -234,6 +237,7 @@ INDIFFERENT = (
     "training.snapshots",
     "training.devices",
     "training.num_nodes",
+    "training.strategy",
     "data.num_workers",
     "data.timeout_s",
 )

@@ -38,12 +38,20 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 raise StorageError(path, "a disk with room", reason, "free some space and run again, with --resume") from None
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
-            if path.name == LAST and path.is_file():
+            if path.is_dir():
+                _make_way(path)
+            elif path.name == LAST and path.is_file():
                 _take_name(path, path.with_name(PREVIOUS))
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Read a checkpoint, also one in parts."""
+        return read_checkpoint(Path(path))
 
 
 def _take_name(path: Path, name: Path) -> None:
     """Let a file be found under another name too, whatever had it: at every moment there is a whole file of that name."""
+    if name.is_dir():
+        shutil.rmtree(name)
     with atomic_path(name) as temporary:
         temporary.unlink()
         try:
@@ -52,9 +60,31 @@ def _take_name(path: Path, name: Path) -> None:
             shutil.copyfile(path, temporary)
 
 
+def take_folder(made: Path, path: Path) -> None:
+    """Give a checkpoint in parts its name. What was the last one is then the previous one: one of them is always whole."""
+    if path.exists():
+        _make_way(path)
+    made.rename(path)
+
+
+def _make_way(path: Path) -> None:
+    if path.name == LAST:
+        _remove(path.with_name(PREVIOUS))
+        path.rename(path.with_name(PREVIOUS))
+    else:
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def has_checkpoint(run: Path) -> bool:
     """Say whether a run can go on."""
-    return any((run / "checkpoints" / name).is_file() for name in (LAST, PREVIOUS))
+    return any((run / "checkpoints" / name).exists() for name in (LAST, PREVIOUS))
 
 
 def mend(run: Path) -> None:
@@ -67,10 +97,14 @@ def mend(run: Path) -> None:
     try:
         read_checkpoint(last)
     except TrainingError as error:
-        if not previous.is_file():
+        if not previous.exists():
             raise
         step = read_checkpoint(previous)["global_step"]
-        _take_name(previous, last)
+        if previous.is_dir():
+            _remove(last)
+            previous.rename(last)
+        else:
+            _take_name(previous, last)
         told = f"{last.name} is damaged ({error.got}): going on from the one before, of step {step}"
         print(f"scribbleseg: {run}: {told}", file=sys.stderr, flush=True)
 

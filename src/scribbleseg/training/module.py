@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim.swa_utils import AveragedModel
 
 from scribbleseg.config import RunConfig
@@ -25,6 +26,7 @@ from scribbleseg.models.segmenter import Segmenter
 from scribbleseg.predict import predict_mask
 from scribbleseg.records import Batch, Output
 from scribbleseg.training.halves import in_halves
+from scribbleseg.training.sharded import fill, shard
 
 
 class SegmentationModule(pl.LightningModule):
@@ -51,8 +53,11 @@ class SegmentationModule(pl.LightningModule):
         self.first = deepcopy(self.segmenter) if "first_features" in self.objective.needs() else None
         if self.first is not None:
             self.first.requires_grad_(False)
+        # Of a network in parts, one that is whole and can predict: kept in a list, so that it is no part of this module.
+        self._plain: list[Segmenter] = []
         self.halved = False  # whether memory ran out, and batches go through the network half by half
         self._saved: int | None = None
+        self._validated: TrainedModel | None = None
         self._confusion = np.zeros((len(names), len(names)), dtype=np.int64)
 
     @property
@@ -60,10 +65,22 @@ class SegmentationModule(pl.LightningModule):
         """Share of the run that is done."""
         return min(1.0, self.global_step / self.config.training.max_steps)
 
+    def configure_model(self) -> None:
+        """Leave each process its rows of the networks, if the strategy is such."""
+        if self.config.training.strategy != "fsdp" or self._plain or not dist.is_initialized():
+            return
+        self._plain.append(deepcopy(self.segmenter).requires_grad_(False))
+        for network in (self.segmenter, self.branch, self.averaged.module, self.first):
+            if network is not None:
+                shard(network, self.device_mesh["data_parallel"])
+
     def trained_model(self) -> TrainedModel:
-        """Return the averaged network with what prediction needs."""
+        """Return the averaged network with what prediction needs. Where networks are in parts, all ranks call it."""
         data = self.config.data
         network = self.averaged.module
+        if self._plain:
+            fill(plain := self._plain[0].to(self.device), network)
+            network = plain
         assert isinstance(network, Segmenter)
         return TrainedModel(network.eval(), self.names, data.window_px or data.crop_px, data.longest_px)
 
@@ -124,6 +141,7 @@ class SegmentationModule(pl.LightningModule):
         """Clip, and stop before a gradient that is not finite spoils weights that a checkpoint would then hold."""
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.training.grad_clip)
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
         if not bool(torch.isfinite(norm)):
             raise self._not_finite("", "gradient", f"a norm of {float(norm):.4g}, of a finite loss")
 
@@ -187,13 +205,15 @@ class SegmentationModule(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Forget earlier counts."""
         self._confusion[:] = 0
+        self._validated = self.trained_model()
 
     def validation_step(self, item: tuple[np.ndarray, np.ndarray] | None, batch_idx: int) -> None:
         """Predict one whole image and count."""
         if item is None:
             return
+        assert self._validated is not None
         rgb, mask = item
-        prediction = predict_mask(self.trained_model(), rgb)
+        prediction = predict_mask(self._validated, rgb)
         self._confusion += counts.confusion_matrix(mask, prediction, len(self.names))
 
     def on_validation_epoch_end(self) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Callable, Iterator
 
 import torch
 import torch.distributed as dist
 from lightning.fabric.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, Strategy
 from lightning.pytorch.utilities import rank_zero_only
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
@@ -16,6 +17,7 @@ from torch.distributed.rendezvous import rendezvous
 from scribbleseg.config import TrainingConfig
 from scribbleseg.environment import launched, restarts
 from scribbleseg.errors import ConfigError, TrainingError
+from scribbleseg.training.sharded import ShardedStrategy
 
 
 def is_first() -> bool:
@@ -36,9 +38,11 @@ def places(config: TrainingConfig) -> tuple[int, int]:
     return devices, nodes
 
 
-def strategy(devices: int, nodes: int) -> DDPStrategy | str:
+def strategy(name: str, ranks: int) -> Strategy | str:
     """Return how Lightning spreads a run. Heads that no loss asks yet have no gradient, and no rank waits for one."""
-    return DDPStrategy(find_unused_parameters=True) if devices * nodes > 1 else "auto"
+    if ranks == 1:
+        return "auto"
+    return ShardedStrategy(ranks) if name == "fsdp" else DDPStrategy(find_unused_parameters=True)
 
 
 @contextlib.contextmanager
@@ -63,6 +67,7 @@ def meeting() -> Iterator[None]:
     try:
         yield
     finally:
+        gc.collect()  # a network in parts holds the groups of its processes, whose threads must not outlive the program
         if dist.is_initialized():
             dist.destroy_process_group()
 

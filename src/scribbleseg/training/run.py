@@ -31,13 +31,14 @@ from scribbleseg.losses.objective import complete
 from scribbleseg.models.folder import SNAPSHOTS, save_model
 from scribbleseg.provenance import provenance
 from scribbleseg.stopping import StopRequest
-from scribbleseg.training.checkpoint_file import read_checkpoint
+from scribbleseg.training.checkpoint_file import read_lazily
 from scribbleseg.training.checkpoints import LAST, AtomicCheckpointIO, Snapshots, checkpoint_callbacks, has_checkpoint, mend
 from scribbleseg.training.faults import in_our_words
 from scribbleseg.training.history import history_logger
 from scribbleseg.training.module import SegmentationModule
 from scribbleseg.training.progress import ProgressBar
-from scribbleseg.training.ranks import first, is_first, meeting, places, strategy
+from scribbleseg.training.ranks import first, meeting, places, strategy
+from scribbleseg.training.sharded import load
 from scribbleseg.training.stopping import StopAtStep
 from scribbleseg.trees import differing_keys
 
@@ -109,8 +110,8 @@ def _train(config: RunConfig, out: Path, resume: bool) -> Path:
             with_random_walker(dataset, shown, *numbers, out / "random_walker", keep=resume)
 
     def keep(folder: Path) -> None:
-        if is_first():
-            save_model(folder, replace(module.trained_model(), reading=dataset.spec.reading))
+        model = replace(module.trained_model(), reading=dataset.spec.reading)  # of all ranks, where each has a part
+        first(lambda: save_model(folder, model))
 
     first(prepare)
     if walks:
@@ -126,14 +127,11 @@ def _train(config: RunConfig, out: Path, resume: bool) -> Path:
         loader = training_loader(dataset, config, lambda: trainer.global_step, place)
         trainer.fit(module, loader, validation, ckpt_path=str(last) if resume else None, weights_only=True)
 
-    def finish() -> None:
-        keep(out / "model")
-        best = out / "checkpoints" / "best.ckpt"
-        if best.is_file():
-            module.load_state_dict(read_checkpoint(best)["state_dict"])
-            keep(out / "best")
-
-    first(finish)
+    keep(out / "model")
+    best = out / "checkpoints" / "best.ckpt"
+    if best.exists():
+        load(module, read_lazily(best)["state_dict"])
+        keep(out / "best")
     return out / "model"
 
 
@@ -203,7 +201,7 @@ def _trainer(
         accelerator="auto",
         devices=devices,
         num_nodes=nodes,
-        strategy=strategy(devices, nodes),
+        strategy=strategy(training.strategy, devices * nodes),
         use_distributed_sampler=False,
         sync_batchnorm=devices * nodes > 1 and torch.cuda.is_available(),
         precision=_precision(training.precision),
@@ -256,6 +254,8 @@ def _quiet_lightning() -> Iterator[None]:
             warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
             warnings.filterwarnings("ignore", message=".*Experiment logs directory .* exists and is not empty.*")
             warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+            warnings.filterwarnings("ignore", message=".*FSDP2-wrapped module .* returned a view.*")  # nobody writes into it
+            warnings.filterwarnings("ignore", message=".*It is recommended to use `self.log.*sync_dist.*")  # summed already
             warnings.filterwarnings("ignore", message=".*no `val_dataloader`.*")
             yield
     finally:
