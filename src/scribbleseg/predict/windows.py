@@ -17,8 +17,12 @@ from scribbleseg.refine import refined
 #: Share of a window that overlaps the next.
 OVERLAP = 0.5
 
-#: Windows that go through the network together.
+#: Windows that go through the network together, at most.
 WINDOW_BATCH = 4
+
+#: Pixels that go through the network together on a processor. With more, its caches are too small: windows of 512 px take 1.4
+#: to 1.8 times as long by fours as one by one (ResNet-50, DeiT-tiny, U-Net), windows of 128 px two thirds of the time.
+CPU_PIXELS = 120_000
 
 
 def window_starts(length: int, window: int) -> list[int]:
@@ -50,13 +54,23 @@ def batch_probabilities(model: TrainedModel, pictures: Sequence[np.ndarray], vie
         factor = model.longest_px / max(height, width)
         size = (max(1, round(height * factor)), max(1, round(width * factor)))
         image = F.interpolate(full, size, mode="bilinear", align_corners=False, antialias=factor < 1)
-    run = averaged(network.probabilities, views)
+
+    def seen(x: Tensor) -> Tensor:
+        return network.probabilities(x.contiguous(memory_format=torch.channels_last))  # a quarter faster on processors
+
+    run = averaged(seen, views)
     window = model.window_px
     tops, lefts = window_starts(image.shape[-2], window), window_starts(image.shape[-1], window)
     probs = run(image) if len(tops) == len(lefts) == 1 else _windowed(run, image, tops, lefts, window)
     if probs.shape[-2:] != (height, width):
         probs = F.interpolate(probs, (height, width), mode="bilinear", align_corners=False)
     return probs
+
+
+def window_batch(device: torch.device, pixels: int) -> int:
+    """Return how many windows of so many pixels go through the network together: 4, 2 or 1, so that fours are never broken."""
+    fitting = [n for n in (4, 2) if n * pixels <= CPU_PIXELS]
+    return WINDOW_BATCH if device.type != "cpu" else max([*fitting, 1])
 
 
 def num_windows(model: TrainedModel, height: int, width: int) -> int:
@@ -106,8 +120,9 @@ def weighted_sum(run: Run, image: Tensor, places: list[tuple[int, int]], weight:
     """
     high, wide = weight.shape
     every = [(b, t, x) for b in range(len(image)) for t, x in places]
-    for first in range(0, len(every), WINDOW_BATCH):
-        group = every[first : first + WINDOW_BATCH]
+    batch = window_batch(image.device, high * wide)
+    for first in range(0, len(every), batch):
+        group = every[first : first + batch]
         probs = run(torch.stack([image[b, :, t : t + high, x : x + wide] for b, t, x in group]))
         if total is None:
             total = torch.zeros(len(image), probs.shape[1], *image.shape[-2:], device=image.device)
