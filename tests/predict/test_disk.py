@@ -14,7 +14,7 @@ from PIL import Image
 
 from scribbleseg.errors import DataError, StorageError
 from scribbleseg.predict import predict_inputs
-from scribbleseg.predict.manifest import NAME, Manifest
+from scribbleseg.predict.manifest import Manifest
 from tests.fake.models import make_model, make_pictures
 from tests.predict.test_resume import contents
 
