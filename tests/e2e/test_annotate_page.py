@@ -213,10 +213,11 @@ def test_training_is_started_and_stopped(page, server):
 def test_n_goes_to_the_next_place(page, server):
     page.keyboard.press("n")
     page.wait_for_function("() => document.getElementById('where').textContent.startsWith('image_89')")
-    page.wait_for_selector(".frame.current", state="attached")
-    box, stage = page.locator(".frame.current").bounding_box(), page.locator("#stage").bounding_box()
-    assert abs(box["x"] + box["width"] / 2 - stage["x"] - stage["width"] / 2) < 3
-    assert abs(box["width"] - box["height"]) < 6
+    in_the_middle = """() => { const at = document.querySelector('.frame.current')?.getBoundingClientRect();
+      const stage = document.getElementById('stage').getBoundingClientRect();
+      return at && at.width > 0 && Math.abs(at.width - at.height) < 6
+        && Math.abs(at.x + at.width / 2 - stage.x - stage.width / 2) < 3; }"""
+    page.wait_for_function(in_the_middle)
 
 
 def test_an_audit_with_the_number_keys(page, server):
