@@ -21,7 +21,7 @@ from scribbleseg.predict.outputs import OUTPUTS, USUAL, chosen
 from scribbleseg.predict.outputs.output import Job, Output
 from scribbleseg.predict.reading import BAND_PIXELS, Task, read_ahead
 from scribbleseg.predict.views import ONCE, Views
-from scribbleseg.predict.windows import batch_probabilities, num_windows, window_batch
+from scribbleseg.predict.windows import batch_probabilities, images_together
 from scribbleseg.predict.writing import Writer, Written
 from scribbleseg.refine import require_known
 
@@ -214,10 +214,7 @@ class _Run:
         """Return how many pictures of a size go through the network together."""
         if job.num_slices > 1 or self._refine is not None:
             return 1
-        windows = num_windows(self._model, *job.shape)
-        factor = self._model.longest_px / max(job.shape) if self._model.longest_px else 1.0
-        batch = window_batch(self._model.segmenter.mean.device, round(job.pixels * factor**2) // windows)
-        most = min(BLOCK, batch // windows, BAND_PIXELS // job.pixels)
+        most = min(BLOCK, images_together(self._model, *job.shape), BAND_PIXELS // job.pixels)
         return max(1, most)
 
     def _bands(self, task: Task, job: Job, items: Iterator[Job | Piece]) -> Iterator[Band]:

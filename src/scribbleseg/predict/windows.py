@@ -50,10 +50,8 @@ def batch_probabilities(model: TrainedModel, pictures: Sequence[np.ndarray], vie
     full = torch.stack([torch.from_numpy(np.ascontiguousarray(as_rgb(p).transpose(2, 0, 1))) for p in pictures]).to(device)
     height, width = full.shape[-2:]
     image = full
-    if model.longest_px and model.longest_px != max(height, width):
-        factor = model.longest_px / max(height, width)
-        size = (max(1, round(height * factor)), max(1, round(width * factor)))
-        image = F.interpolate(full, size, mode="bilinear", align_corners=False, antialias=factor < 1)
+    if (size := seen_size(model, height, width)) != (height, width):
+        image = F.interpolate(full, size, mode="bilinear", align_corners=False, antialias=model.longest_px < max(height, width))
 
     def seen(x: Tensor) -> Tensor:
         return network.probabilities(x.contiguous(memory_format=torch.channels_last))  # a quarter faster on processors
@@ -69,16 +67,25 @@ def batch_probabilities(model: TrainedModel, pictures: Sequence[np.ndarray], vie
 
 def window_batch(device: torch.device, pixels: int) -> int:
     """Return how many windows of so many pixels go through the network together: 4, 2 or 1, so that fours are never broken."""
-    fitting = [n for n in (4, 2) if n * pixels <= CPU_PIXELS]
-    return WINDOW_BATCH if device.type != "cpu" else max([*fitting, 1])
+    if device.type != "cpu":
+        return WINDOW_BATCH
+    return next(n for n in (WINDOW_BATCH, 2, 1) if n == 1 or n * pixels <= CPU_PIXELS)
 
 
-def num_windows(model: TrainedModel, height: int, width: int) -> int:
-    """Return how many windows cover an image."""
-    factor = model.longest_px / max(height, width) if model.longest_px else 1.0
-    sides = (max(1, round(n * factor)) for n in (height, width))
+def seen_size(model: TrainedModel, height: int, width: int) -> tuple[int, int]:
+    """Return the size at which the network sees an image."""
+    if not model.longest_px:
+        return height, width
+    factor = model.longest_px / max(height, width)
+    return max(1, round(height * factor)), max(1, round(width * factor))
+
+
+def images_together(model: TrainedModel, height: int, width: int) -> int:
+    """Return how many images of a size fill a batch with their windows; 0 if those of one do not fit."""
+    sides = seen_size(model, height, width)
     rows, columns = (len(window_starts(n, model.window_px)) for n in sides)
-    return rows * columns
+    high, wide = (min(n, model.window_px) for n in sides)
+    return window_batch(model.segmenter.mean.device, high * wide) // (rows * columns)
 
 
 def as_rgb(rgb: np.ndarray) -> np.ndarray:

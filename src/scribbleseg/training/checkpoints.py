@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from scribbleseg.atomic import atomic_path
-from scribbleseg.errors import StorageError, TrainingError
-from scribbleseg.training.checkpoint_file import read_checkpoint
+from scribbleseg.errors import TrainingError
+from scribbleseg.training.checkpoint_file import read_checkpoint, read_lazily
+from scribbleseg.training.parts import write_file
 
 #: Names in ``checkpoints/`` of what a run goes on from, and of what was that before.
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
@@ -29,15 +29,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Write beside the final place, see it on the disk, and rename. What was the last one is then the previous one."""
         path = Path(path)
         with atomic_path(path) as temporary:
-            try:
-                torch.save(checkpoint, temporary)
-            except RuntimeError as error:  # torch's writer says where in its code, not what the system said
-                if not any(word in str(error) for word in ("inline_container", "PytorchStreamWriter", "iostream")):
-                    raise
-                reason = str(error).splitlines()[0]
-                raise StorageError(path, "a disk with room", reason, "free some space and run again, with --resume") from None
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
+            write_file(checkpoint, temporary, path)
             if path.is_dir():
                 _make_way(path)
             elif path.name == LAST and path.is_file():
@@ -95,11 +87,11 @@ def mend(run: Path) -> None:
     """
     last, previous = (run / "checkpoints" / name for name in (LAST, PREVIOUS))
     try:
-        read_checkpoint(last)
+        read_lazily(last)
     except TrainingError as error:
         if not previous.exists():
             raise
-        step = read_checkpoint(previous)["global_step"]
+        step = read_lazily(previous)["global_step"]
         if previous.is_dir():
             _remove(last)
             previous.rename(last)

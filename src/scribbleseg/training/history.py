@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lightning.pytorch.loggers import CSVLogger
 
-from scribbleseg.training.checkpoint_file import read_checkpoint
+from scribbleseg.training.checkpoint_file import read_lazily
 from scribbleseg.training.ranks import is_first
 
 
@@ -24,7 +24,7 @@ def history_logger(out: Path, checkpoint: Path | None) -> CSVLogger:
     path = out / "metrics.csv"
     rows: list[dict[str, str]] = []
     if checkpoint is not None and path.is_file():
-        done = int(read_checkpoint(checkpoint)["global_step"])
+        done = int(read_lazily(checkpoint)["global_step"])
         with path.open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.DictReader(file) if (row.get("step") or "").isdigit() and int(row["step"]) < done]
     logger = CSVLogger(out, name="", version="", flush_logs_every_n_steps=1)  # each row as it comes: a page watches the file

@@ -61,10 +61,10 @@ def write_parts(path: Path, tree: dict[str, Any], replace: Callable[[Path, Path]
         if everywhere or rank == 0:
             try:
                 work()
+            except StorageError as met:
+                error = met
             except OSError as met:
                 error = storage_error(met, path)
-            except RuntimeError as met:  # torch's writer says where in its code, not what the system said
-                error = StorageError(path, "a disk with room", str(met).splitlines()[0], "free some space and --resume")
         told: list[str | None] = [None] * number
         dist.all_gather_object(told, None if error is None else error.got)
         failed = next(((k, got) for k, got in enumerate(told) if got), None)
@@ -77,10 +77,7 @@ def write_parts(path: Path, tree: dict[str, Any], replace: Callable[[Path, Path]
         temporary.mkdir(parents=True)
 
     def write() -> None:
-        place = temporary / f"{rank:05d}-of-{number:05d}.pt"
-        torch.save(_mapped(tree, _own_rows), place)
-        with place.open("rb+") as file:
-            os.fsync(file.fileno())
+        write_file(_mapped(tree, _own_rows), temporary / f"{rank:05d}-of-{number:05d}.pt", path)
 
     together(prepare, everywhere=False)
     together(write)
@@ -97,11 +94,42 @@ def read_parts(path: Path) -> dict[str, Any]:
     number = int(files[0].stem.split("-of-")[1]) if files else 0
     if not files or len(files) != number:
         raise ValueError(f"{len(files)} of {number or 'its'} parts")
-    for file in files:
-        with zipfile.ZipFile(file) as archive:
-            if (damaged := archive.testzip()) is not None:
-                raise ValueError(f"the checksum of {file.name}: {damaged} is wrong")
-    return dict(_merged([torch.load(file, map_location="cpu", weights_only=True, mmap=True) for file in files]))
+    return dict(_merged([read_file(file, mmap=True) for file in files]))
+
+
+def write_file(tree: Any, place: Path, name: Path) -> None:
+    """Write what ``read_file`` reads, and see it on the disk.
+
+    Args:
+        tree: of tensors, numbers and texts.
+        place: where it is written.
+        name: what messages call it.
+
+    Raises:
+        StorageError: torch's writer met a full disk.
+        OSError: it cannot be written.
+    """
+    try:
+        torch.save(tree, place)
+    except RuntimeError as error:  # torch's writer says where in its code, not what the system said
+        if not any(word in str(error) for word in ("inline_container", "PytorchStreamWriter", "iostream")):
+            raise
+        reason = str(error).splitlines()[0]
+        raise StorageError(name, "a disk with room", reason, "free some space and run again, with --resume") from None
+    with place.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def read_file(path: Path, *, mmap: bool = False) -> Any:
+    """Return what a file of ``torch.save`` holds; nothing in it is executed.
+
+    Raises:
+        ValueError: a checksum is wrong, and whatever torch raises of a damaged file.
+    """
+    with zipfile.ZipFile(path) as file:  # torch writes every part's checksum, and reads without looking at them
+        if (damaged := file.testzip()) is not None:
+            raise ValueError(f"the checksum of {path.name}: {damaged} is wrong")
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
 
 
 def whole(tree: Any) -> Any:

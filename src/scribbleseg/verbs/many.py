@@ -12,6 +12,7 @@ from scribbleseg.verbs.options import tell
 
 if TYPE_CHECKING:  # --help starts without it
     from scribbleseg.distributed import Progress
+    from scribbleseg.errors import DataError
 
 _PANEL = "With --engine ray"
 
@@ -58,16 +59,14 @@ def predict_on_ray(
 ) -> None:
     """Run it, and tell how far it is and what was left out."""
     from scribbleseg.distributed import Progress, Resources, predict_many
-    from scribbleseg.errors import DataError
 
     last = Progress(0)
     reasons: list[dict[str, Any]] = []
     taken = Resources(cluster, workers, cpus, block)
     try:
         for last in predict_many(model, inputs, out, resources=taken, **how):
-            for reason in last.reasons:
-                if strict:
-                    raise DataError(reason["input"], reason["expected"], reason["got"], reason["do"])
+            if strict and last.reasons:
+                raise _error(last.reasons[0])
             reasons += last.reasons[: TOLD - len(reasons)]
             tell(f"\r{_said(last)}\033[K")
     except KeyboardInterrupt:
@@ -78,10 +77,15 @@ def predict_on_ray(
     print(f"{last.done + last.kept} images{before}: {out.partition('?')[0]}")
     if last.failed:
         for reason in reasons:
-            told = DataError(reason["input"], reason["expected"], reason["got"], reason["do"])
-            print(f"left out: {told}", file=sys.stderr)
+            print(f"left out: {_error(reason)}", file=sys.stderr)
         print(f"{last.failed} of {last.inputs} images were left out; predictions/failed/ in OUT has all", file=sys.stderr)
         raise typer.Exit(1)
+
+
+def _error(reason: dict[str, Any]) -> DataError:
+    from scribbleseg.errors import DataError
+
+    return DataError(reason["input"], reason["expected"], reason["got"], reason["do"])
 
 
 def _said(progress: Progress) -> str:
