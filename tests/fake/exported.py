@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 
-from scribbleseg.config import ModelConfig
-from scribbleseg.models.folder import TrainedModel, save_model
-from scribbleseg.models.segmenter import Segmenter
-from scribbleseg.reading import PLAIN, Reading
+from tests.fake import models
 
 NAMES = ("background", "leaf", "rust on leaf")
 
@@ -28,25 +25,10 @@ RESNET = {
 }
 
 
-def make_model(
-    folder: Path,
-    window_px: int = 64,
-    longest_px: int = 0,
-    reading: Reading = PLAIN,
-    settings: dict | None = None,
-    seed: int = 0,
-) -> Path:
-    """Write a model folder whose answers differ from place to place."""
-    torch.manual_seed(seed)
-    segmenter = Segmenter(ModelConfig.model_validate(settings or RESNET), len(NAMES)).eval()
-    for parameter in segmenter.class_head.parameters():
-        parameter.data *= 20
-    with torch.no_grad():  # so that each class has its share of a picture
-        last = [layer for layer in segmenter.class_head.modules() if isinstance(layer, torch.nn.Conv2d)][-1]
-        probs = segmenter.probabilities(torch.from_numpy(picture(0, (64, 64)).transpose(2, 0, 1) / np.float32(255))[None])
-        last.bias -= probs.clamp(min=1e-6).log().mean((0, 2, 3))
-    save_model(folder, TrainedModel(segmenter, NAMES, window_px, longest_px, reading))
-    return folder
+def make_model(folder: Path, window_px: int = 64, longest_px: int = 0, **more: Any) -> Path:
+    """Write a model folder whose answers differ from place to place; more as :func:`tests.fake.models.make_model`."""
+    given = {"names": NAMES, "settings": RESNET, **more}
+    return models.make_model(folder, window_px=window_px, longest_px=longest_px, **given)
 
 
 def picture(seed: int, size: tuple[int, int]) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,11 +23,18 @@ NAMES = ("background", "leaf", "stone")
 
 
 def make_model(
-    folder: Path, *, names: tuple[str, ...] = NAMES, window_px: int = 64, seed: int = 0, reading: Reading = PLAIN
+    folder: Path,
+    *,
+    names: tuple[str, ...] = NAMES,
+    window_px: int = 64,
+    longest_px: int = 0,
+    seed: int = 0,
+    reading: Reading = PLAIN,
+    settings: dict[str, Any] | None = None,
 ) -> Path:
     """Write a model whose classes all occur in the pictures below."""
     torch.manual_seed(seed)
-    segmenter = Segmenter(ModelConfig.model_validate(SETTINGS), len(names)).eval()
+    segmenter = Segmenter(ModelConfig.model_validate(settings or SETTINGS), len(names)).eval()
     with torch.no_grad():
         for layer in segmenter.class_head.modules():
             if isinstance(layer, torch.nn.Conv2d):  # so that the classes share the picture out
@@ -35,7 +43,7 @@ def make_model(
         last = [layer for layer in segmenter.class_head.modules() if isinstance(layer, torch.nn.Conv2d)][-1]
         assert last.bias is not None
         last.bias -= probs.clamp(min=1e-6).log().mean((0, 2, 3))
-    save_model(folder, TrainedModel(segmenter, names, window_px, reading=reading))
+    save_model(folder, TrainedModel(segmenter, names, window_px, longest_px, reading))
     return folder
 
 
