@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,13 @@ class TestWorkers:
                 time.sleep(10_000)
             return read(self, stem, *words)
 
+        def kill(worker: BaseProcess) -> None:
+            """Wait for the death: torch's handler of SIGCHLD, which raises where it still watches, has its say here."""
+            killed(worker)
+            os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
+
+        killed = BaseProcess.kill
+        monkeypatch.setattr(BaseProcess, "kill", kill)
         monkeypatch.setattr(Dataset, "rgb", slow)
         with pytest.raises(DataError, match=r"image_001\.png") as told:
             train(small(dataset_root, data={"num_workers": 2, "timeout_s": 5}), tmp_path / "run")

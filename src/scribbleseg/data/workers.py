@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, get_worker_info
+from torch.utils.data._utils import signal_handling
 
 from scribbleseg.errors import DataError
 
@@ -78,8 +79,7 @@ class WatchedLoader(DataLoader[Any]):
                 if late and not 0 < self._patience_s <= waited_s:
                     continue
                 at = [self._image(n) for n in range(self.num_workers)]
-                for worker in batches._workers:
-                    worker.kill()  # those that hang, and do not listen to less
+                _end(batches)
                 raise self._told(reason, [image for image in at if image], late) from None
             waited_s = 0.0
             yield batch
@@ -98,3 +98,16 @@ class WatchedLoader(DataLoader[Any]):
             return DataError(where, f"an image that is read within {self._patience_s:g} s", "a process that hangs", do)
         do = "if memory ran out, lower data.num_workers; then --resume"
         return DataError(where, "processes that load data until the end", reason, do)
+
+
+def _end(batches: Any) -> None:
+    """Kill the workers: those that hang do not listen to less.
+
+    Torch is told first to watch them no longer: at a death it raises, in whatever the program does by then.
+    """
+    handling: Any = signal_handling
+    handling._remove_worker_pids(id(batches))
+    batches._worker_pids_set = False
+    for worker in batches._workers:
+        worker.kill()
+        worker.join()
