@@ -23,9 +23,9 @@ from benchmarks.ops.page import put, table
 from scribbleseg.atomic import write_text
 from scribbleseg.config import load_config
 from scribbleseg.data.folder import open_dataset
-from scribbleseg.evaluate import BORDER_PX
 from scribbleseg.metrics import counts
 from scribbleseg.metrics.bootstrap import Replicates, interval
+from scribbleseg.metrics.image import BORDER_PX
 from scribbleseg.models.folder import load_model
 from scribbleseg.predict import probabilities
 from scribbleseg.provenance import provenance

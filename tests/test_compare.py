@@ -11,7 +11,8 @@ from scribbleseg.cli import main
 from scribbleseg.compare import Difference, compare, comparison_table
 from scribbleseg.data.folder import open_dataset
 from scribbleseg.errors import DataError
-from scribbleseg.evaluate import Prediction, score
+from scribbleseg.evaluate import score
+from scribbleseg.metrics.image import Prediction
 from scribbleseg.scores import read_scores, summary, write_scores
 from tests.fake.datasets import make_dataset, write_lines
 

@@ -12,8 +12,9 @@ from scribbleseg.config import ModelConfig
 from scribbleseg.data.folder import open_dataset
 from scribbleseg.data.images import Image, read_index, write_png
 from scribbleseg.errors import DataError, ScribblesegError
-from scribbleseg.evaluate import BORDER_PX, Prediction, evaluate, score
+from scribbleseg.evaluate import evaluate, score
 from scribbleseg.metrics import counts
+from scribbleseg.metrics.image import BORDER_PX, Prediction
 from scribbleseg.models.folder import TrainedModel, save_model
 from scribbleseg.models.segmenter import Segmenter
 from scribbleseg.scores import read_scores, summary, write_scores

@@ -21,7 +21,8 @@ from scribbleseg.config import METHODS, ModelConfig, dump_config, parse_config
 from scribbleseg.data.folder import open_dataset
 from scribbleseg.data.images import read_index, write_png
 from scribbleseg.errors import ConfigError, DataError
-from scribbleseg.evaluate import Prediction, fingerprint, score
+from scribbleseg.evaluate import fingerprint, score
+from scribbleseg.metrics.image import Prediction
 from scribbleseg.models.folder import TrainedModel, save_model
 from scribbleseg.models.segmenter import Segmenter
 from scribbleseg.report.curves import MAX_POINTS, curve_svg, read_history, run_style, thinned

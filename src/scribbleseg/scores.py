@@ -107,9 +107,12 @@ def _without_nan(tree: Any) -> Any:
     return None if isinstance(tree, float) and math.isnan(tree) else tree
 
 
-def write_scores(path: Path, scores: Scores, *, source: str, data: str, split: str, fingerprint: str | None = None) -> None:
-    """Write the summary as JSON, with what was compared and on what machine."""
-    head = {"source": source, "data": data, "split": split, "fingerprint": fingerprint, "provenance": provenance()}
+def write_scores(
+    path: Path, scores: Scores, *, source: str, data: str, split: str, fingerprint: str | None = None, left_out: int = 0
+) -> None:
+    """Write the summary as JSON, with what was compared, on what machine, and how many images could not be."""
+    head: dict[str, Any] = {"source": source, "data": data, "split": split, "fingerprint": fingerprint}
+    head |= {"provenance": provenance()} | ({"left_out": left_out} if left_out else {})
     write_text(path, json.dumps(head | summary(scores), indent=1, allow_nan=False) + "\n")
 
 

@@ -24,27 +24,33 @@ class Replicates:
         num_classes: C.
         num_replicates: R.
 
-    Cost: R · C² additions an image: 0.7 ms for 21 classes; 8 R C² bytes.
+    Cost: R additions an image and pair of classes that it confuses; 8 R C² bytes.
 
     Reference: Efron, *Bootstrap Methods: Another Look at the Jackknife*, 1979, percentile intervals; Poisson weights: Hanley
     and MacGibbon, *Creating non-parametric bootstrap samples using Poisson frequencies*, 2006.
     """
 
     def __init__(self, num_classes: int, num_replicates: int = NUM_REPLICATES) -> None:
-        self.confusion = np.zeros((num_replicates, num_classes, num_classes))
+        self._sums = np.zeros((num_classes, num_classes, num_replicates))
 
     @classmethod
     def of(cls, confusion: np.ndarray) -> Replicates:
         """Return replicates whose counts, (R, C, C), are at hand."""
         made = cls(confusion.shape[-1], 0)
-        made.confusion = confusion
+        made._sums = np.moveaxis(confusion, 0, -1)
         return made
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """The counts of each set, (R, C, C)."""
+        return np.moveaxis(self._sums, -1, 0)
 
     def add(self, unit: str, confusion: np.ndarray) -> None:
         """Add the counts of an image. Images of one ``unit`` (a volume) come together or not at all: they are no strangers."""
         seed = int.from_bytes(hashlib.sha256(unit.encode()).digest()[:8])
-        times = np.random.default_rng(seed).poisson(1.0, len(self.confusion))
-        self.confusion += times[:, None, None] * confusion
+        times = np.random.default_rng(seed).poisson(1.0, self._sums.shape[-1])
+        for truth, prediction in np.argwhere(confusion):  # most images have few of the classes
+            self._sums[truth, prediction] += times * confusion[truth, prediction]
 
     def scores(self) -> dict[str, np.ndarray]:
         """Return, by name, a score of each set, (R,)."""

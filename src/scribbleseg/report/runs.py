@@ -84,6 +84,6 @@ def _scores(folder: Path, dataset: Dataset, split: str, device: str) -> Mapping[
         if scores.get("fingerprint") == now:
             return scores
     found = evaluate(folder, dataset.root, split=split, device=device)
-    names = {"source": folder.resolve().name, "data": dataset.root.resolve().name}
+    names: dict[str, Any] = {"source": folder.resolve().name, "data": dataset.root.resolve().name}
     write_scores(path, found, **names, split=split, fingerprint=now)
     return read_scores(path)
