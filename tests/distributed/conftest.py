@@ -34,10 +34,11 @@ def truth(places: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, b
 @pytest.fixture
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have no Ray between fetching and worker."""
-    from scribbleseg.distributed import run
+    from scribbleseg.distributed import evaluation, run
     from tests.distributed.without_ray import in_this_process
 
-    monkeypatch.setattr(run, "_run", in_this_process)
+    monkeypatch.setattr(run, "run_blocks", in_this_process)
+    monkeypatch.setattr(evaluation, "run_blocks", in_this_process)
 
 
 @pytest.fixture(scope="session")

@@ -157,12 +157,12 @@ def test_an_image_that_has_gone_is_listed(places, tmp_path):
 
 
 def test_a_picture_over_which_workers_die_is_found_and_left_out(places, truth, tmp_path, monkeypatch):
-    from scribbleseg.distributed import worker
+    from scribbleseg.distributed import prediction
 
     class Died(BaseException):
         pass
 
-    right = worker.predict_paths
+    right = prediction.predict_paths
 
     def deadly(model: Any, paths: list[Path], *args: Any, **how: Any) -> Any:
         for path, outcome in zip(paths, right(model, paths, *args, **how), strict=True):
@@ -170,7 +170,7 @@ def test_a_picture_over_which_workers_die_is_found_and_left_out(places, truth, t
                 raise Died
             yield outcome
 
-    monkeypatch.setattr(worker, "predict_paths", deadly)
+    monkeypatch.setattr(prediction, "predict_paths", deadly)
     deaths = 0
     while True:
         try:
@@ -192,10 +192,10 @@ class TestUnforeseen:
 
     @pytest.fixture
     def fail(self, monkeypatch) -> set[str]:
-        from scribbleseg.distributed import worker
+        from scribbleseg.distributed import prediction
 
         names: set[str] = set()
-        predict = worker.predict_paths
+        predict = prediction.predict_paths
 
         def failing(model: Any, paths: list[Path], *args: Any, **how: Any) -> Any:
             for path, outcome in zip(paths, predict(model, paths, *args, **how), strict=True):
@@ -203,7 +203,7 @@ class TestUnforeseen:
                     raise RuntimeError(f"no memory for {path.name}")
                 yield outcome
 
-        monkeypatch.setattr(worker, "predict_paths", failing)
+        monkeypatch.setattr(prediction, "predict_paths", failing)
         return names
 
     def test_one_is_left_out_with_the_reason(self, places, truth, tmp_path, fail):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from scribbleseg.distributed.inputs import Entry
-from scribbleseg.distributed.ledger import FOLDER, Ledger, done_blocks
+from scribbleseg.distributed.ledger import Ledger, done_blocks
 from scribbleseg.distributed.place import Place
 from scribbleseg.distributed.plan import BLOCKS, Block, blocks, make_plan, read_part
 from scribbleseg.errors import ConfigError, StorageError
@@ -59,7 +59,7 @@ def test_a_block_is_done_when_its_file_is_there(tmp_path):
     assert done_blocks(out, 0) == (set(), [])
     ledger.end([{"input": "a", "outputs": {}}], [{"input": "b"}])
     assert done_blocks(out, 0) == ({7}, [{"input": "b"}])
-    assert not list((tmp_path / FOLDER / "begun" / "000000").iterdir())
+    assert not list((tmp_path / "begun" / "000000").iterdir())
 
 
 def test_care_is_taken_after_two_deaths_and_what_was_noted_is_kept(tmp_path):

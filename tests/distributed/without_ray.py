@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from scribbleseg.distributed import run
+from scribbleseg.distributed.engine import Progress, begun
 from scribbleseg.distributed.fetch import Fetch
-from scribbleseg.distributed.run import Progress
-from scribbleseg.distributed.worker import Told, Worker
+from scribbleseg.distributed.job import Job
+from scribbleseg.distributed.worker import Worker
 
 
-def in_this_process(model: Any, told: Told, head: dict[str, Any], resources: Any) -> Iterator[Progress]:
-    """Do what ``run._run`` has Ray do, one block after the other."""
-    progress = run.begun(told, head)
+def in_this_process(model: Any, job: Job, head: dict[str, Any], resources: Any) -> Iterator[Progress]:
+    """Do what ``engine.run_blocks`` has Ray do, one block after the other."""
+    progress = begun(job.notes, head)
     yield progress
-    fetch, worker = Fetch(told.place, told.out), Worker(model, told)
+    fetch, worker = Fetch(job.place, job.notes), Worker(model, job)
     for part in range(head["parts"]):
         for rows in fetch({"part": [part]}):
             told_now = worker(rows)

@@ -13,7 +13,7 @@ from scribbleseg.environment import keep_ray_quiet
 from scribbleseg.errors import ClusterError, ConfigError, ScribblesegError
 from scribbleseg.extras import library
 
-WHERE = "predict --engine ray"
+WHERE = "--engine ray"
 
 
 @contextlib.contextmanager

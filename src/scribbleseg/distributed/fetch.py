@@ -26,15 +26,15 @@ class Fetch:
 
     Args:
         place: of the inputs.
-        out: place of all outputs.
+        notes: place of the ledger.
     """
 
-    def __init__(self, place: Place, out: Place) -> None:
-        self._place, self._out = place, out
+    def __init__(self, place: Place, notes: Place) -> None:
+        self._place, self._notes = place, notes
 
     def __call__(self, batch: Any) -> Iterator[Any]:
         """Yield a row with a block and its files' bytes; and one that says how much of the parts was done before."""
-        arrow: Any = library("pyarrow", "predict --engine ray", "which holds rows", "ray")
+        arrow: Any = library("pyarrow", "--engine ray", "which holds rows", "ray")
         binary = arrow.list_(arrow.large_binary())
         kinds = {"block": arrow.string(), "contents": binary, "kept": arrow.int64(), "left_out": arrow.int64()}
         schema = arrow.schema(list(kinds.items()))
@@ -43,9 +43,9 @@ class Fetch:
 
     def _rows(self, batch: Any) -> Iterator[dict[str, Any]]:
         for part in batch["part"]:
-            done, failed = done_blocks(self._out, int(part))
+            done, failed = done_blocks(self._notes, int(part))
             kept = 0
-            for block in read_part(self._out, int(part)):
+            for block in read_part(self._notes, int(part)):
                 if block.number in done:
                     kept += len(block.entries)
                     continue

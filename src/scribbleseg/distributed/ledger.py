@@ -1,12 +1,12 @@
-"""What is done, in a folder of small files beside the outputs: each is written once, whole, by whoever did a block.
+"""What is done, in a folder of small files: each is written once, whole, by whoever did a block.
 
 ::
 
-    OUT/predictions/head.json              model, options, input, number of inputs: written when the plan is whole
-    OUT/predictions/plan/000012.jsonl      the inputs, a line a block
-    OUT/predictions/done/000012/07.jsonl   a line for every input of the block whose files are all in place
-    OUT/predictions/failed/000012/07.jsonl a line for every input that was left out, with the reason
-    OUT/predictions/begun/000012/…         blocks that somebody is at, or was at when it died
+    NOTES/head.json              model, options, input, number of inputs: written when the plan is whole
+    NOTES/plan/000012.jsonl      the inputs, a line a block
+    NOTES/done/000012/07.jsonl   a line for every input of the block that is done
+    NOTES/failed/000012/07.jsonl a line for every input that was left out, with the reason
+    NOTES/begun/000012/…         blocks that somebody is at, or was at when it died
 
 A block counts as done when its file in ``done`` is there. Doing one twice does no harm: names and bytes are the same.
 """
@@ -15,18 +15,20 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from scribbleseg.distributed.place import Place
 from scribbleseg.errors import ConfigError, DataError
 
-FOLDER = "predictions"
+HEAD = "head.json"
 
-HEAD = f"{FOLDER}/head.json"
+#: Folder in which files wait for their names.
+WRITING = "writing"
 
 #: Files of inputs that could not even be listed.
-UNLISTED = f"{FOLDER}/failed/listing.jsonl"
+UNLISTED = "failed/listing.jsonl"
 
 VERSION = 1
 
@@ -36,6 +38,9 @@ DEATHS = 2
 #: Attempts at a single input that end so before it is left out.
 DEATHS_ALONE = 3
 
+
+#: Files that are read at a time.
+AT_ONCE = 16
 
 #: Lines of what was done and of what was left out.
 Result = tuple[list[dict[str, Any]], list[dict[str, Any]]]
@@ -51,7 +56,7 @@ def to_lines(trees: Iterable[dict[str, Any]]) -> bytes:
     return "".join(json.dumps(tree, ensure_ascii=False) + "\n" for tree in trees).encode()
 
 
-def read_head(out: Place, about: dict[str, Any]) -> dict[str, Any] | None:
+def read_head(notes: Place, about: dict[str, Any]) -> dict[str, Any] | None:
     """Return the head of a run that was begun, or None.
 
     Raises:
@@ -59,19 +64,19 @@ def read_head(out: Place, about: dict[str, Any]) -> dict[str, Any] | None:
         DataError: it cannot be read.
     """
     try:
-        tree = json.loads(out.read(HEAD))
+        tree = json.loads(notes.read(HEAD))
         if not isinstance(tree, dict) or not all(isinstance(tree.get(key), int) for key in ("parts", "inputs")):
             raise ValueError("no object, or one that says no parts and inputs")
     except FileNotFoundError:
         return None
     except ValueError as error:
         got = " ".join(str(error).split())[:200]
-        raise DataError(f"{out}/{HEAD}", "the head that `scribbleseg predict` wrote", got, "choose another --out") from None
+        raise DataError(f"{notes}/{HEAD}", "the head that `scribbleseg` wrote", got, "choose another --out") from None
     different = [key for key, value in about.items() if tree.get(key) != value]
     if different:
         got = "; ".join(f"{key}: {_short(tree.get(key))} there, {_short(about[key])} now" for key in different)
         do = "choose another --out, or give --overwrite to do all of it anew"
-        raise ConfigError(out, "predictions of this model and input with these options", got, do)
+        raise ConfigError(notes, "work of this model and input with these options", got, do)
     return tree
 
 
@@ -83,15 +88,15 @@ def _short(value: Any) -> str:
 class Ledger:
     """The files of one block."""
 
-    def __init__(self, out: Place, part: int, number: int) -> None:
-        self._out, self._number = out, f"{number:02d}"
+    def __init__(self, notes: Place, part: int, number: int) -> None:
+        self._notes, self._number = notes, f"{number:02d}"
         self._name = f"{part:06d}/{self._number}"
-        self._begun = f"{FOLDER}/begun/{part:06d}"
+        self._begun = f"begun/{part:06d}"
         self._marks: list[str] = []
 
     def begin(self) -> bool:
         """Note that somebody begins; say whether so many have died over it that it is to be done with care."""
-        self._marks = [name for name in self._out.names(self._begun) if name.startswith(f"{self._number}.")]
+        self._marks = [name for name in self._notes.names(self._begun) if name.startswith(f"{self._number}.")]
         before = self.tries("block")
         self.mark("block")
         return before >= DEATHS
@@ -113,55 +118,67 @@ class Ledger:
         name = f"{self._number}.{what}.end"
         if name not in self._marks:
             return None
-        done, failed = json.loads(self._out.read(f"{self._begun}/{name}"))
+        done, failed = json.loads(self._notes.read(f"{self._begun}/{name}"))
         return done, failed
 
     def _write(self, name: str, contents: bytes) -> None:
-        self._out.write(f"{self._begun}/{name}", contents)
+        self._notes.write(f"{self._begun}/{name}", contents)
         self._marks.append(name)
 
     def end(self, done: list[dict[str, Any]], failed: list[dict[str, Any]]) -> None:
         """Note what was done and what was left out: from now on the block is done."""
-        place = f"{FOLDER}/failed/{self._name}.jsonl"
+        place = f"failed/{self._name}.jsonl"
         if failed:
-            self._out.write(place, to_lines(failed))
+            self._notes.write(place, to_lines(failed))
         else:
-            self._out.delete(place)  # of an earlier attempt
-        self._out.write(f"{FOLDER}/done/{self._name}.jsonl", to_lines(done))
+            self._notes.delete(place)  # of an earlier attempt
+        self._notes.write(f"done/{self._name}.jsonl", to_lines(done))
         for name in self._marks:
-            self._out.delete(f"{self._begun}/{name}")
+            self._notes.delete(f"{self._begun}/{name}")
 
 
-def done_blocks(out: Place, part: int) -> tuple[set[int], list[dict[str, Any]]]:
+def done_blocks(notes: Place, part: int) -> tuple[set[int], list[dict[str, Any]]]:
     """Return which blocks of a part are done, and what was left out of them."""
-    done = {int(name.partition(".")[0]) for name in out.names(f"{FOLDER}/done/{part:06d}")}
-    failed = [name for name in out.names(f"{FOLDER}/failed/{part:06d}") if int(name.partition(".")[0]) in done]
-    read = (lines(out.read(f"{FOLDER}/failed/{part:06d}/{name}")) for name in failed)
+    done = {int(name.partition(".")[0]) for name in notes.names(f"done/{part:06d}")}
+    failed = [name for name in notes.names(f"failed/{part:06d}") if int(name.partition(".")[0]) in done]
+    read = (lines(notes.read(f"failed/{part:06d}/{name}")) for name in failed)
     return done, [json.loads(line) for some in read for line in some]
 
 
-def forget_failed(out: Place, parts: int) -> None:
-    """Have every block done again of which something was left out."""
+def done_lines(notes: Place, parts: int) -> Iterator[dict[str, Any]]:
+    """Yield the line of every input that is done, in the order of the plan."""
+    with ThreadPoolExecutor(AT_ONCE, "reading") as pool:
+        for part in range(parts):
+            names = [f"done/{part:06d}/{name}" for name in notes.names(f"done/{part:06d}")]
+            for contents in pool.map(notes.read, names):
+                yield from map(json.loads, lines(contents))
+
+
+def forget_failed(notes: Place, parts: int) -> None:
+    """Have every block done again of which something was left notes."""
     for part in range(parts):
-        for name in out.names(f"{FOLDER}/failed/{part:06d}"):
-            out.delete(f"{FOLDER}/done/{part:06d}/{name}")
+        for name in notes.names(f"failed/{part:06d}"):
+            notes.delete(f"done/{part:06d}/{name}")
 
 
-def remove_all(out: Place, parts: int) -> None:
+def remove_all(notes: Place, out: Place) -> None:
     """Delete all outputs that the ledger lists, and the ledger, its head last: killed, it is begun again or is an error."""
-    out.write(HEAD, json.dumps({"version": 0, "parts": parts, "inputs": 0}).encode())
-    for part in range(parts):
-        for name in out.names(f"{FOLDER}/done/{part:06d}"):
-            for line in lines(out.read(f"{FOLDER}/done/{part:06d}/{name}")):
-                for files in json.loads(line)["outputs"].values():
+    head = read_head(notes, {})
+    if head is None:
+        return
+    notes.write(HEAD, json.dumps({"version": 0, "parts": head["parts"], "inputs": 0}).encode())
+    for part in range(head["parts"]):
+        for name in notes.names(f"done/{part:06d}"):
+            for line in lines(notes.read(f"done/{part:06d}/{name}")):
+                for files in json.loads(line).get("outputs", {}).values():
                     for file in files:
                         if not file.startswith("/") and ".." not in file.split("/"):  # else it is none of ours
                             out.delete(file)
-    forget(out)
-    out.delete(HEAD)
+    forget(notes)
+    notes.delete(HEAD)
 
 
-def forget(out: Place) -> None:
+def forget(notes: Place) -> None:
     """Delete the ledger but for its head, without which the rest of it counts for nothing."""
     for name in ("plan", "done", "failed", "begun"):
-        out.delete(f"{FOLDER}/{name}")
+        notes.delete(name)

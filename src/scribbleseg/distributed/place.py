@@ -67,6 +67,11 @@ class Place:
     def __str__(self) -> str:
         return self.url.partition("?")[0]
 
+    def below(self, name: str, writing: str = ".writing") -> Place:
+        """Return a folder in it."""
+        address, mark, options = self.url.partition("?")
+        return Place(f"{address.rstrip('/')}/{name}{mark}{options}", writing)
+
     def make(self) -> None:
         """Make the folder, on a disk; in an object store there are none.
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from scribbleseg.distributed.inputs import Entry, Listed, fault, stem
-from scribbleseg.distributed.ledger import FOLDER, lines
+from scribbleseg.distributed.ledger import lines
 from scribbleseg.distributed.place import Place
 from scribbleseg.errors import DataError
 from scribbleseg.predict.folder import BLOCK as GROUP
@@ -75,7 +76,7 @@ def blocks(entries: Iterable[Entry], size: int) -> Iterator[Block]:
 
 def part_name(part: int) -> str:
     """Return the file of a part of the plan."""
-    return f"{FOLDER}/plan/{part:06d}.jsonl"
+    return f"plan/{part:06d}.jsonl"
 
 
 class _Sound:
@@ -115,14 +116,16 @@ def failure(key: str, error: DataError) -> dict[str, Any]:
     return {"input": key, "expected": error.expected, "got": error.got, "do": error.do}
 
 
-def make_plan(out: Place, found: Iterable[Listed], size: int, reserved: Iterable[str]) -> tuple[int, int, list[dict[str, Any]]]:
-    """Write the plan, part by part.
+def make_plan(
+    notes: Place, found: Iterable[Listed], size: int, reserved: Iterable[str]
+) -> tuple[int, int, list[dict[str, Any]]]:
+    """Write the plan of what is there, without what can have no outputs.
 
     Args:
-        out: place of all outputs.
+        notes: place of the ledger.
         found: what is there.
         size: inputs a block.
-        reserved: folders of ``out`` that no input may be in.
+        reserved: folders of the outputs that no input may be in.
 
     Returns:
         number of inputs, number of parts, and what is left out already.
@@ -133,25 +136,25 @@ def make_plan(out: Place, found: Iterable[Listed], size: int, reserved: Iterable
 
     Cost: memory for the names of a folder, or of a tar or Parquet file.
     """
-    sound, inputs, parts = _Sound(reserved), 0, 0
-    held: list[Block] = []
+    sound = _Sound(reserved)
+    return *write_plan(notes, sound.of(found), size), sound.failed
 
-    def write() -> None:
-        nonlocal parts, inputs
-        out.write(part_name(parts), "".join(f"{block.to_json()}\n" for block in held).encode())
-        inputs += sum(len(block.entries) for block in held)
+
+def write_plan(notes: Place, entries: Iterable[Entry], size: int) -> tuple[int, int]:
+    """Write the plan, part by part; return the number of inputs and of parts.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    inputs = parts = 0
+    for _, some in itertools.groupby(blocks(entries, size), key=lambda block: block.part):
+        part = list(some)
+        notes.write(part_name(parts), "".join(f"{block.to_json()}\n" for block in part).encode())
+        inputs += sum(len(block.entries) for block in part)
         parts += 1
-        held.clear()
-
-    for block in blocks(sound.of(found), size):
-        if block.part != parts:
-            write()
-        held.append(block)
-    if held:
-        write()
-    return inputs, parts, sound.failed
+    return inputs, parts
 
 
-def read_part(out: Place, part: int) -> list[Block]:
+def read_part(notes: Place, part: int) -> list[Block]:
     """Return the blocks of a part."""
-    return [Block.from_json(line) for line in lines(out.read(part_name(part)))]
+    return [Block.from_json(line) for line in lines(notes.read(part_name(part)))]

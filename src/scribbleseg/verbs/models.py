@@ -10,11 +10,15 @@ from typing import Annotated, Any
 import typer
 
 from scribbleseg.verbs.many import (
+    Anew,
     BlockSize,
     ClusterAddress,
     CpusEach,
+    Engine,
+    NotesFolder,
     RetryFailed,
     Workers,
+    evaluate_on_ray,
     predict_on_ray,
     require_engine,
 )
@@ -33,7 +37,7 @@ def predict(
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")] = False,
     device: Device = "auto",
     list_: Annotated[bool, typer.Option("--list", help="Print what can be written, and stop.")] = False,
-    engine: Annotated[str, typer.Option(help="plain, or ray: many machines, object stores, tar and Parquet files.")] = "plain",
+    engine: Engine = "plain",
     cluster: ClusterAddress = None,
     workers: Workers = 0,
     cpus: CpusEach = 1.0,
@@ -69,7 +73,9 @@ def predict(
     }
     if engine != "plain":
         require_engine(engine)
-        how |= {"cluster": cluster, "workers": workers, "cpus": cpus, "block": block, "retry_failed": retry_failed}
+        from scribbleseg.distributed import Resources
+
+        how |= {"resources": Resources(cluster, workers, cpus, block), "retry_failed": retry_failed}
         predict_on_ray(model, input, out, strict=strict, **how)
         return
     try:
@@ -106,6 +112,14 @@ def evaluate(
     refine: Refine = None,
     flips: Flips = "none",
     scales: Scales = "1",
+    engine: Engine = "plain",
+    out: NotesFolder = None,
+    cluster: ClusterAddress = None,
+    workers: Workers = 0,
+    cpus: CpusEach = 1.0,
+    block: BlockSize = 64,
+    retry_failed: RetryFailed = False,
+    overwrite: Anew = False,
 ) -> None:
     """Score a model, or a folder of masks, against a data set's dense masks."""
     from scribbleseg.errors import ConfigError
@@ -113,17 +127,26 @@ def evaluate(
     from scribbleseg.predict.views import Views, parse_scales
     from scribbleseg.scores import summary, table, write_scores
 
-    source = model or masks
+    source, telling = model or masks, None
     if source is None or (model and masks):
         raise ConfigError("evaluate", "--model FOLDER or --masks FOLDER", "both" if model else "neither", "give one of them")
-    views = Views(flips, parse_scales(scales))
-    how = {"split": split, "device": device, "refine": refine, "views": views}
-    scores = run(source, data, **how, progress=lambda done, all_: tell(f"\r{done}/{all_} images"))  # type: ignore[arg-type]
-    tell("\n")
+    how: dict[str, Any] = {"split": split, "device": device, "refine": refine, "views": Views(flips, parse_scales(scales))}
+    if engine == "plain":
+        scores = run(source, data, **how, progress=lambda done, all_: tell(f"\r{done}/{all_} images"))
+        tell("\n")
+    else:
+        require_engine(engine)
+        from scribbleseg.distributed import Resources
+
+        how |= {"resources": Resources(cluster, workers, cpus, block), "retry_failed": retry_failed, "overwrite": overwrite}
+        scores, telling = evaluate_on_ray(source, data, out, **how)
     print(table(summary(scores)))
     if json is not None:
-        write_scores(json, scores, source=source.name, data=data.name, split=split)
+        left_out = telling.last.failed if telling else 0
+        write_scores(json, scores, source=source.name, data=data.name, split=split, left_out=left_out)
         print(f"scores: {json}")
+    if telling:
+        telling.end("evaluation")
 
 
 def compare(
