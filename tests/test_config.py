@@ -234,3 +234,9 @@ class TestNearest:
     )
     def test_nearest(self, name, told):
         assert nearest(name, {"upernet": 1, "fpn": 2}) == told
+
+
+def test_a_file_of_brackets_within_brackets_is_refused(tmp_path):
+    (tmp_path / "deep.yaml").write_text("data: " + "[" * 5000)
+    with pytest.raises(ConfigError, match="brackets within brackets"):
+        load_config(tmp_path / "deep.yaml")

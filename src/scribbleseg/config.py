@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from scribbleseg.errors import ConfigError, nearest
 from scribbleseg.methods import METHODS
-from scribbleseg.trees import merge, nested
+from scribbleseg.trees import from_yaml, merge, nested
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -306,7 +306,7 @@ def _parse_values(tree: dict[str, Any]) -> dict[str, Any]:
     parsed: dict[str, Any] = {}
     for key, value in tree.items():
         try:
-            parsed[key] = _parse_values(value) if isinstance(value, dict) else yaml.safe_load(value)
+            parsed[key] = _parse_values(value) if isinstance(value, dict) else from_yaml(value)
         except yaml.YAMLError:
             raise ConfigError(f"--{key}", "a YAML value", repr(value), "quote the value") from None
     return parsed
@@ -321,7 +321,7 @@ def load_config(file: Path | None = None, overrides: Mapping[str, Any] | None = 
     tree: dict[str, Any] = {}
     if file is not None:
         try:
-            tree = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
+            tree = from_yaml(Path(file).read_text(encoding="utf-8")) or {}
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise ConfigError(
                 file, "a YAML file with a run's configuration", str(error), "check the path and the text"

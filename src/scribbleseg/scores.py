@@ -17,6 +17,7 @@ from scribbleseg.metrics.bootstrap import Replicates, interval
 from scribbleseg.metrics.calibration import NUM_BINS, expected_calibration_error
 from scribbleseg.provenance import provenance
 from scribbleseg.records import Scores
+from scribbleseg.trees import from_json
 
 
 def summary(scores: Scores) -> dict[str, Any]:
@@ -123,7 +124,7 @@ def read_scores(path: Path) -> dict[str, Any]:
         ScribblesegError: it is missing or is not one.
     """
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        tree = from_json(path.read_text(encoding="utf-8"))
         if not isinstance(tree, dict) or "confusion" not in tree:
             raise ValueError("not a file of `evaluate --json`")
     except (OSError, ValueError) as error:

@@ -1,9 +1,38 @@
-"""Trees of settings: mappings of mappings, with dotted keys for their leaves."""
+"""Trees of settings: mappings of mappings, with dotted keys for their leaves; and what a file's text says."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
+
+import yaml
+
+TOO_DEEP = "brackets within brackets, too many of them"
+
+
+def from_json(text: str | bytes) -> Any:
+    """Return what JSON says.
+
+    Raises:
+        ValueError: it is none, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+
+
+def from_yaml(text: str) -> Any:
+    """Return what YAML says; it makes no objects.
+
+    Raises:
+        yaml.YAMLError: it is none, or nested too deeply.
+    """
+    try:
+        return yaml.safe_load(text)
+    except RecursionError:
+        raise yaml.YAMLError(TOO_DEEP) from None
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -147,6 +147,23 @@ def test_bad_files_are_listed_and_tried_again_when_asked(places, truth, tmp_path
     assert not list((tmp_path / "out/predictions/failed").rglob("*.jsonl"))
 
 
+def test_images_that_came_later(places, truth, tmp_path):
+    late = ["a/picture_11.png", "a/picture_12.png", "b/c/picture_06.png"]
+    images = Path(shutil.copytree(places / "images", tmp_path / "images"))
+    for name in late:
+        (images / name).unlink()
+    assert many(places, images, tmp_path / "out").done == 19
+    shutil.copytree(places / "images", images, dirs_exist_ok=True)
+    assert many(places, images, tmp_path / "out").inputs == 19, "listed once, unless asked to look again"
+    last = many(places, images, tmp_path / "out", look_again=True)
+    assert (last.inputs, last.done, last.kept, last.failed) == (22, 3, 19, 0)
+    assert contents(tmp_path / "out").keys() == truth.keys()
+    assert many(places, images, tmp_path / "out", look_again=True).kept == 22
+    (images / "a" / "picture_11.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match="one input a folder and stem"):
+        many(places, images, tmp_path / "out", look_again=True)
+
+
 def test_an_image_that_has_gone_is_listed(places, tmp_path):
     images = Path(shutil.copytree(places / "images", tmp_path / "images"))
     rows = predict_many(places / "model", str(images), str(tmp_path / "out"), device="cpu")

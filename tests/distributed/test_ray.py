@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 import sys
@@ -14,7 +15,10 @@ import pytest
 
 from scribbleseg.distributed import Resources, predict_many
 from scribbleseg.errors import ClusterError, ConfigError, StorageError
+from scribbleseg.evaluate import evaluate
 from scribbleseg.predict import predict_inputs
+from scribbleseg.scores import summary
+from tests.distributed.labelled import make_labelled
 from tests.distributed.test_blocks import contents, done
 from tests.fake.models import make_pictures
 
@@ -61,8 +65,9 @@ class TestErrors:
 class Driver:
     """A run in a process of its own; what it says goes to files beside ``out``, for who keeps a pipe open outlives it."""
 
-    def __init__(self, root: Path, out: Path, *cluster: str, inside: str = "") -> None:
-        words = [sys.executable, "-m", "tests.distributed.program", root / "model", root / "images", out, *cluster]
+    def __init__(self, root: Path, out: Path, *cluster: str, inside: str = "", verb: str = "predict") -> None:
+        inputs = root / {"predict": "images", "evaluate": "data"}[verb]
+        words = [sys.executable, "-m", "tests.distributed.program", verb, root / "model", inputs, out, *cluster]
         self.out, self._said, self._err = out, out.with_suffix(".said"), out.with_suffix(".err")
         enter = ["ip", "netns", "exec", inside] if inside else []
         with self._said.open("w") as said, self._err.open("w") as err:
@@ -103,7 +108,7 @@ def said(process: psutil.Process) -> str:
 
 
 def noted(out: Path) -> list[Path]:
-    return sorted((out / "predictions" / "done").rglob("*.jsonl"))
+    return sorted(out.glob("*/done/*/*.jsonl"))
 
 
 def times(out: Path) -> dict[str, int]:
@@ -176,3 +181,38 @@ def check(out: Path, truth: dict[str, bytes]) -> None:
     listed = done(out)
     assert len(listed) == len(set(listed)) == len(truth)
     assert not list((out / "predictions" / "failed").rglob("*.jsonl"))
+
+
+class TestEvaluation:
+    @pytest.fixture(scope="class")
+    def labelled(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        return make_labelled(tmp_path_factory.mktemp("labelled"), 100)
+
+    @staticmethod
+    def check(root: Path, out: Path) -> None:
+        """The scores are the plain loop's, to the last bit."""
+        truth = summary(evaluate(root / "model", root / "data", device="cpu"))
+        found = json.loads((out / "scores.json").read_text())
+        assert {key: found[key] for key in truth} == truth
+        assert truth["num_images"] == 100
+
+    def test_on_several_processes(self, labelled: Path, tmp_path: Path) -> None:
+        driver = Driver(labelled, tmp_path / "out", verb="evaluate")
+        assert driver.end() == 0
+        assert len({line.split()[3] for line in driver.said if len(line.split()) == 4}) == 2
+        self.check(labelled, tmp_path / "out")
+
+    @pytest.mark.slow
+    def test_worker_and_driver_are_killed(self, labelled: Path, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        driver = Driver(labelled, out, verb="evaluate")
+        assert driver.wait_for(3)
+        (driver.below("MapWorker") or driver.below("ray::"))[0].kill()
+        assert driver.wait_for(10)
+        driver.process.kill()
+        assert driver.end() != 0
+        before = {path: path.stat().st_mtime_ns for path in noted(out)}
+        assert 10 <= len(before) < 25
+        assert Driver(labelled, out, verb="evaluate").end() == 0
+        assert {path: path.stat().st_mtime_ns for path in before} == before, "what is done is left alone"
+        self.check(labelled, out)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 #: Words and numbers that programs trip over, in texts and in headers.
 AWKWARD = [
     *(b"null", b"true", b"NaN", b"-1", b"0", b"1e999", b"[]", b"{}", b'""', b"&a [*a]", b"!!python/object:os.system", b"../", b"/etc/passwd"),
-    *(b"9" * 30, b"[" * 200, b'{"a":' * 100, b"\x00", b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x00\x00\x00\x80", b"\xef\xbb\xbf", b"\xed\xa0\x80", b"%00", b"\r\n\r\n"),
+    *(b"9" * 30, b"[" * 200, b"[" * 2000, b'{"a":' * 100, b'{"a":' * 2000, b"\x00", b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x00\x00\x00\x80", b"\xef\xbb\xbf", b"\xed\xa0\x80", b"%00", b"\r\n\r\n"),
 ]  # fmt: skip
 
 

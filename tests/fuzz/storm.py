@@ -2,7 +2,7 @@
 
     python -m tests.fuzz.storm DOOR --inputs 10000 --seed 0 --found FOLDER
 
-prints one line of JSON. The input under way lies in FOLDER/DOOR.bin, so that it is there if the process is killed by it.
+writes FOLDER/result.json. The input under way lies in FOLDER/last.bin, so that it is there if the process is killed by it.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ import contextlib
 import json
 import logging
 import random
-import re
 import signal
 import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,26 +61,26 @@ def storm(door: Door, inputs: int, seed: int, folder: Path, last: Path | None = 
             data = mutated(rng, samples)
             if last is not None:
                 last.write_bytes(data)
-            found.inputs += 1
-            try:
-                with at_most(SECONDS), warnings.catch_warnings(action="ignore"):
-                    taken = take(data)
-            except ScribblesegError:
-                found.refused += 1
-            except Exception as error:
-                where = traceback.extract_tb(error.__traceback__)[-1]
-                found.faults.append(
-                    {
-                        "error": repr(error)[:300],
-                        "at": f"{Path(where.filename).name}:{where.lineno}",
-                        "input": data.hex()[:4000],
-                    }
-                )
-            else:
-                found.taken += taken
-                found.refused += not taken
+            throw(take, data, found)
     found.seconds = time.monotonic() - began
     return found
+
+
+def throw(take: Callable[[bytes], bool], data: bytes, found: Storm) -> None:
+    """Throw one input, and count what becomes of it."""
+    found.inputs += 1
+    try:
+        with at_most(SECONDS), warnings.catch_warnings(action="ignore"):
+            taken = take(data)
+    except ScribblesegError:
+        found.refused += 1
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        at = f"{Path(where.filename).name}:{where.lineno}"
+        found.faults.append({"error": repr(error)[:300], "at": at, "input": data.hex()[:4000]})
+    else:
+        found.taken += taken
+        found.refused += not taken
 
 
 @contextlib.contextmanager
@@ -117,11 +116,9 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     logging.disable(logging.CRITICAL)
     given.found.mkdir(parents=True, exist_ok=True)
-    last = given.found / f"{re.sub(r'[^a-z]+', '-', given.door.lower())}.bin"
     with tempfile.TemporaryDirectory() as folder:
-        found = storm(DOORS[given.door], given.inputs, given.seed, Path(folder), last)
-    last.unlink(missing_ok=True)
-    print(json.dumps(asdict(found)))
+        found = storm(DOORS[given.door], given.inputs, given.seed, Path(folder), given.found / "last.bin")
+    (given.found / "result.json").write_text(json.dumps(asdict(found)))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from PIL import Image as Pillow, ImageDraw
 from scribbleseg.atomic import write_text
 from scribbleseg.audit.points import PATCH_RADIUS, Item, Plan
 from scribbleseg.errors import DataError, nearest
+from scribbleseg.trees import from_json
 
 PLAN, SHEET, TABLE = "plan.json", "points.html", "answers.csv"
 
@@ -94,7 +95,7 @@ def read_plan(out: Path) -> Plan:
     """
     path = out / PLAN
     try:
-        plan = Plan.from_tree(json.loads(path.read_text(encoding="utf-8")))
+        plan = Plan.from_tree(from_json(path.read_text(encoding="utf-8")))
         classes = range(len(plan.names))
         if not all(item.predicted in classes for item in plan.items) or len(plan.sizes) != len(plan.names):
             raise ValueError("classes that do not fit")

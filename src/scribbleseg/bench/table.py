@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from scribbleseg.config import RunConfig, parse_config
 from scribbleseg.errors import ConfigError, nearest
 from scribbleseg.losses.objective import complete
-from scribbleseg.trees import merge, nested
+from scribbleseg.trees import from_yaml, merge, nested
 
 
 class _Section(BaseModel):
@@ -199,7 +199,7 @@ def read_table(path: Path) -> Table:
         ConfigError: it cannot be read, names something that is not there, or does not tune its methods equally.
     """
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = from_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(path, "a YAML file with a table", str(error), "check the path and the text") from None
     try:

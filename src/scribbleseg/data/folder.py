@@ -24,6 +24,7 @@ from scribbleseg.data.vector import rasterise, read_strokes
 from scribbleseg.errors import ConfigError, DataError, nearest
 from scribbleseg.reading import PLAIN, ImageValues, Reading
 from scribbleseg.records import UNLABELLED
+from scribbleseg.trees import from_yaml
 
 
 class DatasetSpec(ImageValues):
@@ -301,14 +302,14 @@ def open_dataset(root: Path | str) -> Dataset:
     root = Path(root)
     path = root / "dataset.yaml"
     try:
-        tree: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree: Any = from_yaml(path.read_text(encoding="utf-8"))
         spec = DatasetSpec.model_validate(tree)
     except FileNotFoundError:
         got = "no such folder" if not root.is_dir() else "no dataset.yaml in it"
         raise DataError(
             root, "a folder with a dataset.yaml", got, "check the path; docs/reference/dataset.md shows the file"
         ) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise DataError(path, "a readable YAML file", str(error), "mend the file") from None
     except (ValidationError, re.error) as error:
         if isinstance(error, ValidationError):

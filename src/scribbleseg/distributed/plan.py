@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from scribbleseg.distributed.inputs import Entry, Listed, fault, stem
 from scribbleseg.distributed.ledger import lines
@@ -61,10 +64,10 @@ def groups(entries: Iterable[Entry]) -> Iterator[tuple[Entry, ...]]:
         yield tuple(group)
 
 
-def blocks(entries: Iterable[Entry], size: int) -> Iterator[Block]:
-    """Yield blocks of at least ``size`` inputs, the last aside, that break no group."""
+def blocks(entries: Iterable[Entry], size: int, first: int = 0) -> Iterator[Block]:
+    """Yield blocks of at least ``size`` inputs, the last aside, that break no group; from part ``first`` on."""
     held: list[tuple[Entry, ...]] = []
-    number = 0
+    number = first * BLOCKS
     for group in groups(entries):
         held.append(group)
         if sum(map(len, held)) >= size:
@@ -140,19 +143,50 @@ def make_plan(
     return *write_plan(notes, sound.of(found), size), sound.failed
 
 
-def write_plan(notes: Place, entries: Iterable[Entry], size: int) -> tuple[int, int]:
-    """Write the plan, part by part; return the number of inputs and of parts.
+def write_plan(notes: Place, entries: Iterable[Entry], size: int, first: int = 0) -> tuple[int, int]:
+    """Write the plan, part by part from ``first`` on; return the number of inputs and of parts that were written.
 
     Raises:
         StorageError: it cannot be written.
     """
-    inputs = parts = 0
-    for _, some in itertools.groupby(blocks(entries, size), key=lambda block: block.part):
-        part = list(some)
-        notes.write(part_name(parts), "".join(f"{block.to_json()}\n" for block in part).encode())
-        inputs += sum(len(block.entries) for block in part)
-        parts += 1
-    return inputs, parts
+    inputs, part = 0, first
+    for part, some in itertools.groupby(blocks(entries, size, first), key=lambda block: block.part):
+        held = list(some)
+        notes.write(part_name(part), "".join(f"{block.to_json()}\n" for block in held).encode())
+        inputs += sum(len(block.entries) for block in held)
+    return inputs, part + 1 - first if inputs else 0
+
+
+def extend_plan(
+    notes: Place, found: Iterable[Listed], size: int, reserved: Iterable[str], parts: int
+) -> tuple[int, int, list[dict[str, Any]]]:
+    """Write further parts of the plan: inputs that are there, and not in its ``parts``. As :func:`make_plan` otherwise.
+
+    Cost: 16 bytes for every input of the plan, and reading it once.
+    """
+    known = _Known(entry.key for part in range(parts) for block in read_part(notes, part) for entry in block.entries)
+    sound = _Sound(reserved)
+    new = (entry for entry in sound.of(found) if entry.key not in known)
+    return *write_plan(notes, new, size, parts), sound.failed
+
+
+class _Known:
+    """A set of very many names, of which it keeps hashes."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        hashes = bytearray()
+        for name in names:
+            hashes += self._hash(name)
+        self._sorted = np.sort(np.frombuffer(hashes, "S16"))
+
+    def __contains__(self, name: str) -> bool:
+        wanted = np.bytes_(self._hash(name))
+        at = int(np.searchsorted(self._sorted, wanted))
+        return at < len(self._sorted) and self._sorted[at] == wanted.rstrip(b"\0")
+
+    @staticmethod
+    def _hash(name: str) -> bytes:
+        return hashlib.blake2b(name.encode(), digest_size=16).digest()
 
 
 def read_part(notes: Place, part: int) -> list[Block]:

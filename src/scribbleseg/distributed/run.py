@@ -21,7 +21,7 @@ from scribbleseg.distributed.ledger import (
     to_lines,
 )
 from scribbleseg.distributed.place import Place
-from scribbleseg.distributed.plan import make_plan
+from scribbleseg.distributed.plan import extend_plan, make_plan
 from scribbleseg.distributed.prediction import PredictionJob
 from scribbleseg.errors import ConfigError, DataError
 from scribbleseg.models.folder import load_model
@@ -46,6 +46,7 @@ def predict_many(
     outputs: Iterable[str] = USUAL,
     overwrite: bool = False,
     retry_failed: bool = False,
+    look_again: bool = False,
     resources: Resources | None = None,
 ) -> Iterator[Progress]:
     """Predict every image below a folder or address, and say from time to time how far this is.
@@ -63,6 +64,7 @@ def predict_many(
         outputs: names of :data:`scribbleseg.predict.outputs.OUTPUTS`.
         overwrite: delete what ``out`` lists, and begin anew.
         retry_failed: try again what was left out before.
+        look_again: list the inputs again, and add those that are new.
         resources: what of the cluster is taken.
 
     Raises:
@@ -88,7 +90,7 @@ def predict_many(
     with alone(place, notes, NAME):
         if overwrite:
             remove_all(notes, place)
-        source, head = _planned(notes, inputs, about, resources.block)
+        source, head = _planned(notes, inputs, about, resources.block, look_again=look_again)
         if retry_failed:
             forget_failed(notes, head["parts"])
         job = PredictionJob(source, place, notes, tuple(wanted), refine, views, device)
@@ -119,18 +121,23 @@ def _refuse_inside(inputs: str, out: str) -> None:
         )
 
 
-def _planned(notes: Place, inputs: str, about: dict[str, Any], block: int) -> tuple[Place, dict[str, Any]]:
+def _planned(notes: Place, inputs: str, about: dict[str, Any], block: int, *, look_again: bool) -> tuple[Place, dict[str, Any]]:
     """Return the place of the inputs, and the head of the run: of one that was begun, or of a new one."""
     head = read_head(notes, about)
     source, found = list_inputs(inputs)
+    if head is not None and not look_again:
+        return source, head
+    reserved = {output.folder for output in OUTPUTS.values() if output.folder} | {FOLDER}
     if head is None:
         forget(notes)  # what a run had that was killed while it listed
-        reserved = {output.folder for output in OUTPUTS.values() if output.folder} | {FOLDER}
+        head = about | {"inputs": 0, "unlisted": 0, "parts": 0, "block": block}
         number, parts, failed = make_plan(notes, found, block, reserved)
-        if number + len(failed) == 0:
-            raise DataError(source, "images, or tar or Parquet files that hold some", "none", "check the path")
-        if failed:
-            notes.write(UNLISTED, to_lines(failed))
-        head = about | {"inputs": number, "unlisted": len(failed), "parts": parts, "block": block}
-        notes.write(HEAD, (json.dumps(head, ensure_ascii=False, indent=1) + "\n").encode())
+    else:
+        number, parts, failed = extend_plan(notes, found, head["block"], reserved, head["parts"])
+    if head["inputs"] + number + len(failed) == 0:
+        raise DataError(source, "images, or tar or Parquet files that hold some", "none", "check the path")
+    if failed:
+        notes.write(UNLISTED, to_lines(failed))
+    head |= {"inputs": head["inputs"] + number, "unlisted": len(failed), "parts": head["parts"] + parts}
+    notes.write(HEAD, (json.dumps(head, ensure_ascii=False, indent=1) + "\n").encode())
     return source, head

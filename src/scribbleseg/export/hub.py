@@ -15,6 +15,7 @@ from scribbleseg.export.parity import Parity, compare, pictures
 from scribbleseg.models.folder import CONFIG, PREPROCESSOR, WEIGHTS, find_model, load_model, save_model
 from scribbleseg.predict import probabilities
 from scribbleseg.scores import read_scores
+from scribbleseg.trees import from_json
 
 CARD, TRAINING, ORIGIN = "README.md", "training_config.yaml", "provenance.json"
 
@@ -84,7 +85,7 @@ def _known_scores(run: Path, model: Path) -> Path | None:
 
 def _read_origin(path: Path) -> Mapping[str, Any]:
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        tree = from_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return tree if isinstance(tree, dict) else {}

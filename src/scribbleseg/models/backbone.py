@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from scribbleseg.errors import ConfigError, ModelError, nearest
 from scribbleseg.models.unet import UNetEncoder, UNetSettings
+from scribbleseg.trees import from_json
 
 NUM_MAPS = 4
 
@@ -158,7 +159,7 @@ def _read_config(source: str | Mapping[str, Any]) -> Any:
     if isinstance(source, str):
         path = Path(source) / "config.json"
         try:
-            settings = json.loads(path.read_text(encoding="utf-8"))
+            settings = from_json(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ModelError(path, "the backbone's configuration", _first_line(error), "copy the whole folder") from None
     else:

@@ -16,6 +16,7 @@ from scribbleseg.errors import ModelError, ScribblesegError, StorageError
 from scribbleseg.models.backbone import build_backbone
 from scribbleseg.models.segmenter import IMAGE_MEAN, IMAGE_STD, Segmenter
 from scribbleseg.reading import PLAIN, Reading
+from scribbleseg.trees import from_json
 
 WEIGHTS, CONFIG, PREPROCESSOR = "model.safetensors", "config.json", "preprocessor_config.json"
 
@@ -115,7 +116,7 @@ def load_model(folder: Path | str) -> TrainedModel:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        tree = from_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(
             path, "a file of a model folder", "no such file", "give the folder that `train` wrote, with all its files"

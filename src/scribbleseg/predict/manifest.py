@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from scribbleseg.atomic import storage_error, write_text
 from scribbleseg.errors import ConfigError, DataError
 from scribbleseg.models.folder import CONFIG, PREPROCESSOR, WEIGHTS, find_model
+from scribbleseg.trees import from_json
 
 NAME = "predictions.jsonl"
 
@@ -95,7 +96,7 @@ class Manifest:
 
     def all_files(self, name: str) -> list[Path]:
         """Return the files of an output, of all inputs in the order of their names."""
-        every = (self.out / file for key in sorted(self._done) for file in json.loads(self._done[key])["outputs"].get(name, ()))
+        every = (self.out / file for key in sorted(self._done) for file in from_json(self._done[key])["outputs"].get(name, ()))
         return [file for file in every if file.exists()]
 
     def add(self, path: Path, state: list[int], outputs: Mapping[str, list[Path]]) -> None:
@@ -128,7 +129,7 @@ class Manifest:
 
     def _entry(self, name: str) -> dict[str, Any] | None:
         stored = self._done.get(name)
-        return None if stored is None else json.loads(stored)
+        return None if stored is None else from_json(stored)
 
     def _whole(self, files: list[str] | None) -> bool:
         return files is not None and all((self.out / file).exists() for file in files)
@@ -153,7 +154,7 @@ def _read(path: Path) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
         raise storage_error(error, path) from None
     whole = stored[: stored.rfind(b"\n") + 1]
     try:
-        lines = [json.loads(line) for line in whole.decode("utf-8").splitlines()]
+        lines = [from_json(line) for line in whole.decode("utf-8").splitlines()]
         if not all(isinstance(line, dict) for line in lines):
             raise ValueError("a line that is no object")
         for entry in lines[1:]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from scribbleseg.errors import ConfigError, DataError
 from scribbleseg.evaluate import evaluate, fingerprint
 from scribbleseg.report.curves import Style, run_style
 from scribbleseg.scores import read_scores, write_scores
+from scribbleseg.trees import from_json
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def _read_run_json(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         return {}
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        tree = from_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(path, "the JSON file that `train` wrote", str(error), "restore or remove it") from None
     return tree if isinstance(tree, dict) else {}

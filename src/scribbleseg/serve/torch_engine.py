@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from scribbleseg.models.folder import WEIGHTS, find_model, load_model
 from scribbleseg.predict import pick_device
 from scribbleseg.serve.engine import sha256
+from scribbleseg.trees import from_json
 
 
 class TorchEngine:
@@ -35,8 +36,9 @@ class TorchEngine:
         self.origin: dict[str, Any] = {"made_by": "scribbleseg", "sha256": checksum, "torch": torch.__version__}
         run = find_model(path).parent / "run.json"
         if run.is_file():
-            trained = json.loads(run.read_text(encoding="utf-8"))
-            self.origin["trained"] = {key: trained.get(key) for key in ("date", "commit", "seed", "packages")}
+            with contextlib.suppress(OSError, ValueError, AttributeError):  # it says where the model came from, no more
+                trained = from_json(run.read_text(encoding="utf-8"))
+                self.origin["trained"] = {key: trained.get(key) for key in ("date", "commit", "seed", "packages")}
 
     @torch.inference_mode()
     def begin(self, rgb: np.ndarray) -> np.ndarray:

@@ -39,6 +39,9 @@ BlockSize = Annotated[
 RetryFailed = Annotated[
     bool, typer.Option("--retry-failed", help="Try again what was left out before.", rich_help_panel=_PANEL)
 ]
+LookAgain = Annotated[
+    bool, typer.Option("--new", help="List the inputs again; add those that are new.", rich_help_panel=_PANEL)
+]
 
 #: Reasons that are told at the end; all are in OUT.
 TOLD = 20

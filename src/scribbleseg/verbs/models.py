@@ -15,6 +15,7 @@ from scribbleseg.verbs.many import (
     ClusterAddress,
     CpusEach,
     Engine,
+    LookAgain,
     NotesFolder,
     RetryFailed,
     Workers,
@@ -43,6 +44,7 @@ def predict(
     cpus: CpusEach = 1.0,
     block: BlockSize = 64,
     retry_failed: RetryFailed = False,
+    new: LookAgain = False,
 ) -> None:
     """Predict a folder of images, or one image of any size: masks, overlays, probabilities, polygons, volumes.
 
@@ -75,7 +77,7 @@ def predict(
         require_engine(engine)
         from scribbleseg.distributed import Resources
 
-        how |= {"resources": Resources(cluster, workers, cpus, block), "retry_failed": retry_failed}
+        how |= {"resources": Resources(cluster, workers, cpus, block), "retry_failed": retry_failed, "look_again": new}
         predict_on_ray(model, input, out, strict=strict, **how)
         return
     try:

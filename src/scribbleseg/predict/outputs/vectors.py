@@ -18,6 +18,7 @@ from scribbleseg.data.formats.safety import library
 from scribbleseg.errors import DataError
 from scribbleseg.palette import class_colours
 from scribbleseg.predict.outputs.output import Job, Output, Sink, refuse_large, whole_slices
+from scribbleseg.trees import from_json
 
 
 class Polygons(Output):
@@ -122,7 +123,7 @@ class Coco(Output):
 def _images(files: list[Path]) -> Iterator[dict[str, Any]]:
     for file in files:
         try:
-            found = json.loads(file.read_text(encoding="utf-8"))
+            found = from_json(file.read_text(encoding="utf-8"))
             if not all({"file_name", "height", "width", "annotations"} <= set(image) for image in found):
                 raise ValueError("an image without name, size or annotations")
         except (ValueError, TypeError) as error:
