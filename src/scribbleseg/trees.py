@@ -62,3 +62,14 @@ def nested(key: str, value: Any) -> dict[str, Any]:
     for part in reversed(rest):
         value = {part: value}
     return {first: value}
+
+
+def differences_told(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Return, of each key of ``now`` whose value differs, both values in short; nothing where none does."""
+    different = [key for key, value in now.items() if there.get(key) != value]
+    return "; ".join(f"{key}: {_short(there.get(key))} there, {_short(now[key])} now" for key in different)
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:40]}…"

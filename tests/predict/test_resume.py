@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 
@@ -25,7 +26,8 @@ OUTPUTS = ("mask", "overlay", "probabilities", "zarr", "polygons", "coco")
 
 
 def child(model: Path, images: Path, out: Path) -> None:
-    """Predict in a process of its own."""
+    """Predict in a process of its own, with as many threads as the tests: another number rounds otherwise."""
+    torch.set_num_threads(1)
     assert all(outcome.error is None for outcome in predict_inputs(model, images, out, outputs=OUTPUTS, device="cpu"))
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from scribbleseg.distributed.place import Place
 from scribbleseg.errors import ConfigError, DataError
+from scribbleseg.trees import differences_told
 
 HEAD = "head.json"
 
@@ -72,17 +73,10 @@ def read_head(notes: Place, about: dict[str, Any]) -> dict[str, Any] | None:
     except ValueError as error:
         got = " ".join(str(error).split())[:200]
         raise DataError(f"{notes}/{HEAD}", "the head that `scribbleseg` wrote", got, "choose another --out") from None
-    different = [key for key, value in about.items() if tree.get(key) != value]
-    if different:
-        got = "; ".join(f"{key}: {_short(tree.get(key))} there, {_short(about[key])} now" for key in different)
+    if got := differences_told(tree, about):
         do = "choose another --out, or give --overwrite to do all of it anew"
         raise ConfigError(notes, "work of this model and input with these options", got, do)
     return tree
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value
-    return text if len(text) <= 60 else f"{text[:40]}…"
 
 
 class Ledger:

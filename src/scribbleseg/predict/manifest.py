@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from scribbleseg.atomic import storage_error, write_text
 from scribbleseg.errors import ConfigError, DataError
 from scribbleseg.models.folder import CONFIG, PREPROCESSOR, WEIGHTS, find_model
-from scribbleseg.trees import from_json
+from scribbleseg.trees import differences_told, from_json
 
 NAME = "predictions.jsonl"
 
@@ -74,9 +74,7 @@ class Manifest:
         if head is None:
             write_text(self._path, json.dumps({"version": VERSION, **about}, ensure_ascii=False) + "\n")
         else:
-            different = [key for key, value in {"version": VERSION, **about}.items() if head.get(key) != value]
-            if different:
-                got = "; ".join(f"{key}: {_short(head.get(key))} there, {_short(about.get(key))} now" for key in different)
+            if got := differences_told(head, {"version": VERSION, **about}):
                 do = "choose another --out, or give --overwrite to do all of it anew"
                 raise ConfigError(out, "predictions of this model with these options", got, do)
             for entry in entries:
@@ -173,11 +171,6 @@ def _read(path: Path) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
 def _existing(path: str, flags: int) -> int:
     """Open a file only if it is there: a list that is made anew would lack its head."""
     return os.open(path, flags & ~os.O_CREAT)
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value) if not isinstance(value, str) else value
-    return text if len(text) <= 60 else f"{text[:12]}…"
 
 
 @contextlib.contextmanager
