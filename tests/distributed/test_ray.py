@@ -183,11 +183,12 @@ def check(out: Path, truth: dict[str, bytes]) -> None:
     assert not list((out / "predictions" / "failed").rglob("*.jsonl"))
 
 
-class TestEvaluation:
-    @pytest.fixture(scope="class")
-    def labelled(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        return make_labelled(tmp_path_factory.mktemp("labelled"), 100)
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_labelled(tmp_path_factory.mktemp("labelled"), 100)
 
+
+class TestEvaluation:
     @staticmethod
     def check(root: Path, out: Path) -> None:
         """The scores are the plain loop's, to the last bit."""
