@@ -62,7 +62,8 @@ def main() -> None:
         """Half of the inputs are broken as the storm breaks them: by their structure."""
         return mutated(rng, [data])[:max_size] if seed % 2 and data else atheris.Mutate(data, max_size)
 
-    options = [f"-seed={given.seed}", "-max_len=20000", "-rss_limit_mb=0", "-timeout=0", "-verbosity=0"]
+    most = 2 * max(map(len, samples))
+    options = [f"-seed={given.seed}", f"-max_len={most}", "-rss_limit_mb=0", "-timeout=0", "-verbosity=0"]
     options += [f"-artifact_prefix={given.found}/", str(corpus)]
     atheris.Setup([sys.argv[0], *options], one, custom_mutator=mutator)
     atheris.Fuzz()
