@@ -25,7 +25,7 @@ ClusterAddress = Annotated[
         "--cluster", help="auto for the cluster of this machine, or HOST:PORT; else one begins here.", rich_help_panel=_PANEL
     ),
 ]
-Engine = Annotated[str, typer.Option(help="plain, or ray: many machines, and object stores, tar and Parquet files.")]
+Engine = Annotated[str, typer.Option(help="plain, or ray: spread over all cores, GPUs and machines.")]
 NotesFolder = Annotated[
     str | None,
     typer.Option("--out", help="Folder, or address, where it is noted what is done.", rich_help_panel=_PANEL),
