@@ -22,12 +22,8 @@ def restarts() -> int:
 
 
 def keep_ray_quiet() -> None:
-    """Have a Ray that this process starts send no statistics of its use to its makers, unless the user wants it to.
-
-    Nor is it to print lines of its own, as that an actor's restart might fail: a failure is told by us, in our words.
-    """
+    """Have a Ray that this process starts send no statistics of its use to its makers, unless the user wants it to."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
 
 def environment_with(**values: str) -> dict[str, str]:
