@@ -104,7 +104,7 @@ def apply_kernel(values: Tensor, affinity: Tensor, parent: Tensor, levels: list[
 def scipy_tree(rgb: Tensor) -> tuple[Tensor, list[Tensor]]:
     """Return the parents of one image's tree and its levels below the root."""
     height, width = rgb.shape[-2:]
-    pixel = np.arange(height * width).reshape(height, width)
+    pixel = np.arange(height * width, dtype=np.int32).reshape(height, width)
     right, down = ((rgb[:, :, 1:] - rgb[:, :, :-1]) ** 2).sum(0), ((rgb[:, 1:] - rgb[:, :-1]) ** 2).sum(0)
     weights = 1 + torch.cat([right.flatten(), down.flatten()]).double().numpy()  # SciPy takes 0 for "no edge"
     starts = np.concatenate([pixel[:, :-1].ravel(), pixel[:-1].ravel()])

@@ -46,7 +46,8 @@ def main() -> None:
     samples = DOORS[given.door].samples(folder)
     for n, sample in enumerate(samples):
         (corpus / f"sample-{n}").write_bytes(sample)
-    take = contextlib.ExitStack().enter_context(DOORS[given.door].opened(folder))
+    stack = contextlib.ExitStack()  # held until the end, or the door would be closed when it is collected
+    take = stack.enter_context(DOORS[given.door].opened(folder))
     found, began, rng = Storm(), time.monotonic(), random.Random(given.seed)
 
     def one(data: bytes) -> None:

@@ -205,7 +205,7 @@ def graph_of(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, csr_array]:
     number[places] = np.arange(len(places))
     ends, lengths = [], []
     for step, length in ((1, 1.0), (wide, 1.0), (wide - 1, 2**0.5), (wide + 1, 2**0.5)):
-        tail = np.flatnonzero(padded[places + step] == padded[places])
+        tail = np.flatnonzero(padded[places + step] == padded[places]).astype(np.int32)  # SciPy's graphs of old take no other
         head = number[places[tail] + step]
         ends += [np.stack([tail, head]), np.stack([head, tail])]
         lengths.append(np.full(2 * len(tail), length))

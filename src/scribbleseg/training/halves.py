@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,7 +28,11 @@ def in_halves(network: nn.Module, image: Tensor, *words: Any) -> Output:
     def contexts() -> tuple[contextlib.AbstractContextManager[Any], contextlib.AbstractContextManager[Any]]:
         return contextlib.nullcontext(), _settled(network)
 
-    outputs = [checkpoint(network, part, *words, use_reentrant=False, context_fn=contexts) for part in image.chunk(2)]
+    try:
+        outputs = [checkpoint(network, part, *words, use_reentrant=False, context_fn=contexts) for part in image.chunk(2)]
+    except BaseException as error:
+        traceback.clear_frames(error.__traceback__)  # until they are gone, torch 2.12 leaves its hooks on, whatever runs then
+        raise
     columns: dict[str, list[Any]] = {
         field.name: [getattr(output, field.name) for output in outputs] for field in dataclasses.fields(Output)
     }
