@@ -212,6 +212,18 @@ def test_a_data_set_with_labels_keeps_its_lists_and_labels(tmp_path):
     assert {path.name: path.read_text() for path in root.glob("*.txt")} == lists
 
 
+def test_labels_that_came_with_the_data_set_are_told_before_all_files_are_looked_at(tmp_path, monkeypatch):
+    from scribbleseg.annotate.files import Files
+
+    monkeypatch.setattr(Files, "_sweep", lambda self: None)  # as if it had not come so far
+    root = make_dataset(tmp_path / "set")
+    stem = open_dataset(root).stems("train")[0]
+    with page_of(root) as page:
+        rows = page.get("/api/images").json()
+        image = rows["id"][rows["stem"].index(stem)]
+        assert (labels_of(page, image) == open_dataset(root).labels(stem, "scribbles")).all()
+
+
 def test_twenty_pages_drawing_at_once_lose_nothing(folder):
     from concurrent.futures import ThreadPoolExecutor
 

@@ -35,7 +35,9 @@ def routes(project: Project, pictures: Pictures, learner: Learning) -> list[Rout
         return _kept(request, pictures.tag(image, Look()), lambda: (pictures.thumbnail(image), "image/jpeg"))
 
     def labels(request: Request, body: bytes) -> Response:
-        return _index(project.labels(number_in(request, "image")))
+        image = number_in(request, "image")
+        project.files.look(image)
+        return _index(project.labels(image))
 
     def prediction(request: Request, body: bytes) -> Response:
         image = project.image(number_in(request, "image"))
