@@ -95,7 +95,7 @@ def measure(
 ) -> ImageScores:
     """Compare a prediction with the truth, uint8 (H, W) with 255 where it is unknown.
 
-    Cost: distances between contours are most of it: some 50 ms a class and megapixel.
+    Cost: distances between contours are most of it: 20 to 50 ms a class of 512 × 512 pixels, on one core.
     """
     labels, confidence = prediction
     inside = np.where(counts.near_border(truth, BORDER_PX), truth, UNLABELLED)
