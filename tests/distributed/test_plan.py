@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 from scribbleseg.distributed.inputs import Entry
 from scribbleseg.distributed.ledger import Ledger, done_blocks
 from scribbleseg.distributed.place import Place
-from scribbleseg.distributed.plan import BLOCKS, Block, blocks, extend_plan, make_plan, read_part
+from scribbleseg.distributed.plan import BLOCKS, Block, blocks, make_plan, read_part
 from scribbleseg.errors import ConfigError, StorageError
 
 pytest.importorskip("pyarrow", reason="needs the extra ray")
@@ -155,9 +155,9 @@ def test_a_plan_grows_by_what_is_new(tmp_path, first):
     names = [f"f/{n:05d}.png" for n in range(first + 1000)]
     random.Random(0).shuffle(names)
     number, parts, _ = make_plan(notes, (("f", Entry(name, name)) for name in sorted(names[:first])), 4, ())
-    more, further, failed = extend_plan(notes, (("f", Entry(name, name)) for name in sorted(names)), 4, (), parts)
+    more, further, failed = make_plan(notes, (("f", Entry(name, name)) for name in sorted(names)), 4, (), parts)
     assert (number, more, failed) == (first, 1000, [])
     planned = [[e.key for block in read_part(notes, part) for e in block.entries] for part in range(parts + further)]
     assert [key for part in planned for key in part] == sorted(names[:first]) + sorted(names[first:])
-    assert extend_plan(notes, (("f", Entry(name, name)) for name in sorted(names)), 4, (), parts + further) == (0, 0, [])
+    assert make_plan(notes, (("f", Entry(name, name)) for name in sorted(names)), 4, (), parts + further) == (0, 0, [])
     assert all(block.part == part for part in range(parts + further) for block in read_part(notes, part))

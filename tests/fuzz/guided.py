@@ -1,6 +1,6 @@
 """Inputs that atheris (libFuzzer) makes, guided by which lines of ours, of PyYAML and of tifffile they reach; and what came of them.
 
-    python -m tests.fuzz.guided DOOR --inputs 10000 --seed 0 --found FOLDER
+    python -m tests.fuzz.guided DOOR --inputs 10000 --seed 1 --found FOLDER
 
 writes FOLDER/result.json, as the storm does, and how many inputs reached something new. Needs ``pip install atheris``.
 The input under way lies in FOLDER/last.bin.
@@ -8,10 +8,8 @@ The input under way lies in FOLDER/last.bin.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
-import logging
 import os
 import random
 import sys
@@ -25,23 +23,14 @@ import atheris
 with atheris.instrument_imports(include=["scribbleseg", "yaml", "tifffile"], enable_loader_override=False):
     from tests.fuzz.doors import DOORS
     from tests.fuzz.mutate import mutated
-    from tests.fuzz.storm import MEMORY, Storm, throw
+    from tests.fuzz.storm import Storm, asked, throw
 
 
 def main() -> None:
     """See the module."""
-    import resource
-
-    parser = argparse.ArgumentParser()
-    parser.add_argument("door", choices=DOORS)
-    parser.add_argument("--inputs", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--found", type=Path, required=True)
-    given = parser.parse_args()
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    logging.disable(logging.CRITICAL)
+    given = asked()
     corpus = given.found / "corpus"
-    corpus.mkdir(parents=True, exist_ok=True)
+    corpus.mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=given.found))
     samples = DOORS[given.door].samples(folder)
     for n, sample in enumerate(samples):

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from scribbleseg.data.folder import Dataset
-from scribbleseg.distributed.engine import Progress, Resources, alone, begun, run_blocks
+from scribbleseg.distributed.engine import Progress, Resources, alone, run_blocks
 from scribbleseg.distributed.inputs import Entry
 from scribbleseg.distributed.job import Do
-from scribbleseg.distributed.ledger import HEAD, WRITING, Result, done_lines, forget, forget_failed, read_head, remove_all
+from scribbleseg.distributed.ledger import WRITING, Result, done_lines, forget, forget_failed, read_head, remove_all, write_head
 from scribbleseg.distributed.place import Place
 from scribbleseg.distributed.plan import failure, write_plan
 from scribbleseg.errors import DataError
@@ -160,7 +160,7 @@ def evaluate_many(
         if retry_failed:
             forget_failed(notes, head["parts"])
         job = EvaluationJob(dataset, notes, None if model else source, refine, views, device if model else "cpu")
-        last = begun(notes, head)
+        last = Progress(0)
         for last in run_blocks(model, job, head, resources):
             if progress is not None:
                 progress(last)
@@ -178,5 +178,5 @@ def _planned(notes: Place, stems: tuple[str, ...], about: dict[str, Any], block:
         forget(notes)  # what a run had that was killed while it planned
         number, parts = write_plan(notes, (Entry(stem, stem) for stem in stems), block)
         head = about | {"inputs": number, "parts": parts, "block": block}
-        notes.write(HEAD, (json.dumps(head, ensure_ascii=False, indent=1) + "\n").encode())
+        write_head(notes, head)
     return head

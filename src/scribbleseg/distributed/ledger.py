@@ -21,7 +21,7 @@ from typing import Any
 
 from scribbleseg.distributed.place import Place
 from scribbleseg.errors import ConfigError, DataError
-from scribbleseg.trees import differences_told
+from scribbleseg.trees import differences_told, from_json
 
 HEAD = "head.json"
 
@@ -65,7 +65,7 @@ def read_head(notes: Place, about: dict[str, Any]) -> dict[str, Any] | None:
         DataError: it cannot be read.
     """
     try:
-        tree = json.loads(notes.read(HEAD))
+        tree = from_json(notes.read(HEAD))
         if not isinstance(tree, dict) or not all(isinstance(tree.get(key), int) for key in ("parts", "inputs")):
             raise ValueError("no object, or one that says no parts and inputs")
     except FileNotFoundError:
@@ -77,6 +77,11 @@ def read_head(notes: Place, about: dict[str, Any]) -> dict[str, Any] | None:
         do = "choose another --out, or give --overwrite to do all of it anew"
         raise ConfigError(notes, "work of this model and input with these options", got, do)
     return tree
+
+
+def write_head(notes: Place, head: dict[str, Any]) -> None:
+    """Write the head of a run whose plan is whole."""
+    notes.write(HEAD, (json.dumps(head, ensure_ascii=False, indent=1) + "\n").encode())
 
 
 class Ledger:
@@ -149,7 +154,7 @@ def done_lines(notes: Place, parts: int) -> Iterator[dict[str, Any]]:
 
 
 def forget_failed(notes: Place, parts: int) -> None:
-    """Have every block done again of which something was left notes."""
+    """Have every block done again of which something was left out."""
     for part in range(parts):
         for name in notes.names(f"failed/{part:06d}"):
             notes.delete(f"done/{part:06d}/{name}")
@@ -160,7 +165,7 @@ def remove_all(notes: Place, out: Place) -> None:
     head = read_head(notes, {})
     if head is None:
         return
-    notes.write(HEAD, json.dumps({"version": 0, "parts": head["parts"], "inputs": 0}).encode())
+    write_head(notes, {"version": 0, "parts": head["parts"], "inputs": 0})
     for part in range(head["parts"]):
         for name in notes.names(f"done/{part:06d}"):
             for line in lines(notes.read(f"done/{part:06d}/{name}")):

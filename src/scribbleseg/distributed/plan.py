@@ -120,27 +120,33 @@ def failure(key: str, error: DataError) -> dict[str, Any]:
 
 
 def make_plan(
-    notes: Place, found: Iterable[Listed], size: int, reserved: Iterable[str]
+    notes: Place, found: Iterable[Listed], size: int, reserved: Iterable[str], parts: int = 0
 ) -> tuple[int, int, list[dict[str, Any]]]:
-    """Write the plan of what is there, without what can have no outputs.
+    """Write the plan of what is there, without what can have no outputs; or further parts of it, of what is new.
 
     Args:
         notes: place of the ledger.
         found: what is there.
         size: inputs a block.
         reserved: folders of the outputs that no input may be in.
+        parts: that the plan has already; their inputs are left out.
 
     Returns:
-        number of inputs, number of parts, and what is left out already.
+        number of inputs and of parts that were written, and what is left out already.
 
     Raises:
         DataError: two inputs whose outputs would have one name.
         StorageError: it cannot be written.
 
-    Cost: memory for the names of a folder, or of a tar or Parquet file.
+    Cost: memory for the names of a folder, or of a tar or Parquet file. Of a plan that is there already, it is read once, and
+    an input takes 16 bytes.
     """
     sound = _Sound(reserved)
-    return *write_plan(notes, sound.of(found), size), sound.failed
+    entries = sound.of(found)
+    if parts:
+        known = _Known(entry.key for part in range(parts) for block in read_part(notes, part) for entry in block.entries)
+        entries = (entry for entry in entries if entry.key not in known)
+    return *write_plan(notes, entries, size, parts), sound.failed
 
 
 def write_plan(notes: Place, entries: Iterable[Entry], size: int, first: int = 0) -> tuple[int, int]:
@@ -155,19 +161,6 @@ def write_plan(notes: Place, entries: Iterable[Entry], size: int, first: int = 0
         notes.write(part_name(part), "".join(f"{block.to_json()}\n" for block in held).encode())
         inputs += sum(len(block.entries) for block in held)
     return inputs, part + 1 - first if inputs else 0
-
-
-def extend_plan(
-    notes: Place, found: Iterable[Listed], size: int, reserved: Iterable[str], parts: int
-) -> tuple[int, int, list[dict[str, Any]]]:
-    """Write further parts of the plan: inputs that are there, and not in its ``parts``. As :func:`make_plan` otherwise.
-
-    Cost: 16 bytes for every input of the plan, and reading it once.
-    """
-    known = _Known(entry.key for part in range(parts) for block in read_part(notes, part) for entry in block.entries)
-    sound = _Sound(reserved)
-    new = (entry for entry in sound.of(found) if entry.key not in known)
-    return *write_plan(notes, new, size, parts), sound.failed
 
 
 class _Known:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 from scribbleseg.distributed.engine import Progress, Resources, alone, run_blocks
 from scribbleseg.distributed.inputs import list_inputs
 from scribbleseg.distributed.ledger import (
-    HEAD,
     UNLISTED,
     VERSION,
     WRITING,
@@ -19,9 +17,10 @@ from scribbleseg.distributed.ledger import (
     read_head,
     remove_all,
     to_lines,
+    write_head,
 )
 from scribbleseg.distributed.place import Place
-from scribbleseg.distributed.plan import extend_plan, make_plan
+from scribbleseg.distributed.plan import make_plan
 from scribbleseg.distributed.prediction import PredictionJob
 from scribbleseg.errors import ConfigError, DataError
 from scribbleseg.models.folder import load_model
@@ -127,17 +126,15 @@ def _planned(notes: Place, inputs: str, about: dict[str, Any], block: int, *, lo
     source, found = list_inputs(inputs)
     if head is not None and not look_again:
         return source, head
-    reserved = {output.folder for output in OUTPUTS.values() if output.folder} | {FOLDER}
     if head is None:
         forget(notes)  # what a run had that was killed while it listed
         head = about | {"inputs": 0, "unlisted": 0, "parts": 0, "block": block}
-        number, parts, failed = make_plan(notes, found, block, reserved)
-    else:
-        number, parts, failed = extend_plan(notes, found, head["block"], reserved, head["parts"])
+    reserved = {output.folder for output in OUTPUTS.values() if output.folder} | {FOLDER}
+    number, parts, failed = make_plan(notes, found, head["block"], reserved, head["parts"])
     if head["inputs"] + number + len(failed) == 0:
         raise DataError(source, "images, or tar or Parquet files that hold some", "none", "check the path")
     if failed:
         notes.write(UNLISTED, to_lines(failed))
     head |= {"inputs": head["inputs"] + number, "unlisted": len(failed), "parts": head["parts"] + parts}
-    notes.write(HEAD, (json.dumps(head, ensure_ascii=False, indent=1) + "\n").encode())
+    write_head(notes, head)
     return source, head

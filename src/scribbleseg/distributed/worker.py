@@ -15,6 +15,7 @@ from scribbleseg.distributed.job import Do, Job
 from scribbleseg.distributed.ledger import DEATHS_ALONE, Ledger, Result
 from scribbleseg.distributed.plan import Block, failure
 from scribbleseg.errors import DataError, ScribblesegError
+from scribbleseg.models.folder import TrainedModel
 
 
 class Worker:
@@ -26,7 +27,7 @@ class Worker:
     """
 
     def __init__(self, model: Any, job: Job) -> None:
-        if type(model).__name__ == "ObjectRef":
+        if not isinstance(model, TrainedModel | None):
             import ray
 
             model = ray.get(model)

@@ -24,6 +24,7 @@ from scribbleseg.serve.calls import answering
 from scribbleseg.serve.fetching import Fetcher
 from scribbleseg.serve.outputs import Answer
 from scribbleseg.serve.predicting import Predictor
+from scribbleseg.trees import from_json
 
 #: Tasks of one question: Label Studio sends a handful.
 MAX_TASKS = 256
@@ -181,8 +182,8 @@ async def _tree(request: Request) -> dict[str, Any]:
     body = await request.body()
     request.state.read.set()
     try:
-        tree = json.loads(body)
-    except (ValueError, RecursionError) as error:
+        tree = from_json(body)
+    except ValueError as error:
         got = f"no JSON at character {error.pos}" if isinstance(error, json.JSONDecodeError) else "no UTF-8, or too deep"
         raise DataError("body", "a JSON object", got, "send what Label Studio sends") from None
     if not isinstance(tree, dict):

@@ -49,12 +49,21 @@ TOLD = 20
 ENGINES = ("plain", "ray")
 
 
-def require_engine(name: str) -> None:
-    """Raise ``ConfigError`` for an engine that is not known."""
+def resources_of(engine: str, cluster: str | None, workers: int, cpus: float, block: int) -> Resources | None:
+    """Return what a run takes of a cluster; None where it is the plain loop.
+
+    Raises:
+        ConfigError: no such engine.
+    """
     from scribbleseg.errors import ConfigError, nearest
 
-    if name not in ENGINES:
-        raise ConfigError("--engine", f"one of {', '.join(ENGINES)}", f"'{name}'", nearest(name, ENGINES))
+    if engine not in ENGINES:
+        raise ConfigError("--engine", f"one of {', '.join(ENGINES)}", f"'{engine}'", nearest(engine, ENGINES))
+    if engine == "plain":
+        return None
+    from scribbleseg.distributed import Resources
+
+    return Resources(cluster, workers, cpus, block)
 
 
 class Telling:

@@ -21,7 +21,7 @@ from scribbleseg.verbs.many import (
     Workers,
     evaluate_on_ray,
     predict_on_ray,
-    require_engine,
+    resources_of,
 )
 from scribbleseg.verbs.options import DataFolder, Device, Flips, Refine, Scales, tell
 
@@ -73,11 +73,8 @@ def predict(
         "overwrite": overwrite,
         "device": device,
     }
-    if engine != "plain":
-        require_engine(engine)
-        from scribbleseg.distributed import Resources
-
-        how |= {"resources": Resources(cluster, workers, cpus, block), "retry_failed": retry_failed, "look_again": new}
+    if (resources := resources_of(engine, cluster, workers, cpus, block)) is not None:
+        how |= {"resources": resources, "retry_failed": retry_failed, "look_again": new}
         predict_on_ray(model, input, out, strict=strict, **how)
         return
     try:
@@ -133,14 +130,11 @@ def evaluate(
     if source is None or (model and masks):
         raise ConfigError("evaluate", "--model FOLDER or --masks FOLDER", "both" if model else "neither", "give one of them")
     how: dict[str, Any] = {"split": split, "device": device, "refine": refine, "views": Views(flips, parse_scales(scales))}
-    if engine == "plain":
+    if (resources := resources_of(engine, cluster, workers, cpus, block)) is None:
         scores = run(source, data, **how, progress=lambda done, all_: tell(f"\r{done}/{all_} images"))
         tell("\n")
     else:
-        require_engine(engine)
-        from scribbleseg.distributed import Resources
-
-        how |= {"resources": Resources(cluster, workers, cpus, block), "retry_failed": retry_failed, "overwrite": overwrite}
+        how |= {"resources": resources, "retry_failed": retry_failed, "overwrite": overwrite}
         scores, telling = evaluate_on_ray(source, data, out, **how)
     print(table(summary(scores)))
     if json is not None:

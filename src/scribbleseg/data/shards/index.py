@@ -16,6 +16,7 @@ from scribbleseg.data.shards.files import BLOCK, Place, Shards
 from scribbleseg.data.shards.headers import Entry, entries
 from scribbleseg.data.shards.keys import Naming, path_of
 from scribbleseg.errors import DataError, StorageError
+from scribbleseg.trees import from_json
 
 INDEX = "shards.index"
 
@@ -146,8 +147,8 @@ def _lines(path: Path) -> Iterator[Iterator[Any]]:
     def parsed(file: IO[str]) -> Iterator[Any]:
         for number, line in enumerate(file, 1):
             try:
-                yield json.loads(line)
-            except (ValueError, RecursionError) as error:
+                yield from_json(line)
+            except ValueError as error:
                 raise _no_index(path, number, str(error)[:200]) from None
 
     try:
