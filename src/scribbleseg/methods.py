@@ -22,6 +22,12 @@ METHODS: dict[str, dict[str, dict[str, Any]]] = {
         "dynamic_feature": {"weight": 4.0, "start": 0.1, "ramp": 0.3},
         "feature_consistency": {"weight": 0.3, "confident_after": 0.3},
     },
+    "dfr_pseudo": {  # DFR, and labels of the average among the classes drawn in an image: for strokes that leave no class out
+        "partial_cross_entropy": {},
+        "dynamic_feature": {"weight": 4.0, "start": 0.1, "ramp": 0.3},
+        "feature_consistency": {"weight": 0.3, "confident_after": 0.3},
+        "pseudo_label": {"weight": 1.0, "start": 0.3, "ramp": 0.2},
+    },
     "mean_teacher": {
         "partial_cross_entropy": {},
         "teacher_consistency": {"weight": 1.0, "ramp": 0.3, "curve": "sigmoid"},

@@ -100,7 +100,8 @@ class Output:
         features: deep features of the consistency head, unit length along D.
         branch_logits: the scores of a second branch, which training may add.
         teacher_logits: the scores of the averaged network for the same batch, which training may add; no gradient.
-        teacher_features: the deep features of the averaged network, without noise on the image; no gradient.
+        teacher_clean_logits: the same for the true colours, without noise on them; no gradient.
+        teacher_features: the deep features that go with these; no gradient.
         first_features: the deep features of the network as it was before the first step; no gradient.
     """
 
@@ -108,6 +109,7 @@ class Output:
     features: Float[Tensor, "B D h w"]
     branch_logits: Float[Tensor, "B C h w"] | None = None
     teacher_logits: Float[Tensor, "B C h w"] | None = None
+    teacher_clean_logits: Float[Tensor, "B C h w"] | None = None
     teacher_features: Float[Tensor, "B D h w"] | None = None
     first_features: Float[Tensor, "B D h w"] | None = None
 

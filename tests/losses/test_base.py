@@ -83,6 +83,7 @@ def call(name: str, **change: object) -> object:
         "progress": 1.0,
         "branch_logits": torch.randn(2, 3, 4, 4, generator=rng),
         "teacher_logits": torch.randn(2, 3, 4, 4, generator=rng),
+        "teacher_clean_logits": 9 * torch.randn(2, 3, 4, 4, generator=rng),
     } | change
     return LOSSES[name]()(torch.randn(2, 3, 4, 4, generator=rng), **data)
 

@@ -87,6 +87,7 @@ def make(seed: int = 0) -> tuple[Output, Batch]:
         torch.nn.functional.normalize(torch.randn(2, 4, 4, 4, generator=rng), dim=1).requires_grad_(),
         torch.randn(2, 3, 4, 4, generator=rng).requires_grad_(),
         torch.randn(2, 3, 4, 4, generator=rng),
+        torch.randn(2, 3, 4, 4, generator=rng),
     )
     drawn = torch.arange(255).expand(2, -1) < 2
     return output, Batch(("a", "b"), rgb, rgb, labels, drawn, torch.ones(2, 8, 8, dtype=torch.bool))

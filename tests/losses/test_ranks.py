@@ -23,6 +23,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in LOS
     "partial_dice per image": ("partial_dice", {"per_image": True}),
     "partial_dice squared": ("partial_dice", {"squared": True, "include_background": False}),
     "dynamic_feature with gradient": ("dynamic_feature", {"feature_gradient": True}),
+    "pseudo_label of an unsure teacher": ("pseudo_label", {"confidence": 0.5}),
     "dynamic_mixing soft": ("dynamic_mixing", {"soft": True}),
 }
 
@@ -48,7 +49,9 @@ def world(seed: int) -> tuple[Output, Batch]:
     drawn = torch.zeros(IMAGES, 255, dtype=torch.bool)
     drawn[:, :2] = True
     grid = (IMAGES, 3, 8, 8)
-    outputs = {name: normal(*grid).requires_grad_() for name in ("logits", "branch_logits", "teacher_logits")}
+    outputs = {
+        name: normal(*grid).requires_grad_() for name in ("logits", "branch_logits", "teacher_logits", "teacher_clean_logits")
+    }
     features = F.normalize(normal(IMAGES, 4, 8, 8), dim=1).requires_grad_()
     return Output(features=features, **outputs), Batch(tuple("abcdefg"), rgb, rgb, labels, drawn, valid)
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from torch import Tensor
 
-from tests.reference.losses import UNLABELLED, cell_valid, cells, softmax
+from tests.reference.losses import UNLABELLED, cell_label, cell_valid, cells, softmax
 
 
 def prediction(logits: Tensor, b: int, y: int, x: int) -> list[float]:
@@ -31,6 +31,25 @@ def teacher_consistency(logits: Tensor, teacher: Tensor, valid: Tensor, max_entr
             count += 1
             if -sum(v * math.log(v) for v in q) <= max_entropy * math.log(num_classes) + 1e-12:
                 total += sum((u - v) ** 2 for u, v in zip(p, q, strict=True)) / num_classes
+    return total, count
+
+
+def pseudo_label(
+    logits: Tensor, labels: Tensor, drawn: Tensor, teacher: Tensor, valid: Tensor, confidence: float, among: str
+) -> tuple[float, int]:
+    """Return Σ_i −ln p_i(y_i) over unlabelled valid cells whose label y_i is sure enough, and the number of all of them."""
+    num_classes, h, w = logits.shape[1:]
+    total, count = 0.0, 0
+    for b, places in enumerate(valid_cells(valid, h, w)):
+        known = cells(labels[b].tolist(), h, w, cell_label)
+        classes = [c for c in range(num_classes) if among == "all" or drawn[b, c]] or list(range(num_classes))
+        for y, x in places:
+            if known[y][x] != UNLABELLED:
+                continue
+            count += 1
+            q = softmax([teacher[b, c, y, x].item() for c in classes])
+            if max(q) >= confidence:
+                total -= math.log(prediction(logits, b, y, x)[classes[q.index(max(q))]])
     return total, count
 
 

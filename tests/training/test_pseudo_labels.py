@@ -1,4 +1,4 @@
-"""The options that make labels of their own: mean teacher, two branches, random walker."""
+"""The options that make labels of their own: mean teacher, pseudo labels, two branches, random walker."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from tests.fake.datasets import make_dataset
 from tests.training.test_run import SMALL, weights
 
 NAMES = ("background", "leaf", "stone")
-METHODS_HERE = ("mean_teacher", "dual_branch", "dual_branch_soft")
+METHODS_HERE = ("mean_teacher", "dfr_pseudo", "dual_branch", "dual_branch_soft")
 OPTIONS: dict[str, dict[str, Any]] = {name: {"method": name} for name in METHODS_HERE} | {
     "random_walker": {"method": "partial_ce", "data": {"labels": "random_walker", "random_walker": {"min_probability": 0.5}}}
 }
 every_option = pytest.mark.parametrize("option", OPTIONS)
-one_of_each = pytest.mark.parametrize("option", ["mean_teacher", "dual_branch", "random_walker"])
+one_of_each = pytest.mark.parametrize("option", ["mean_teacher", "dfr_pseudo", "dual_branch", "random_walker"])
 
 
 def small(root: Path, option: str, **changes: Any) -> Any:
@@ -91,23 +91,20 @@ def test_training_never_reads_masks(option: str, tmp_path: Path) -> None:
     assert weights(tmp_path / "run_a") == weights(tmp_path / "run_b")
 
 
+def taught(module: SegmentationModule, batch: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
+    """Return what one step's objective is given, and what the averaged network was."""
+    seen: dict[str, Any] = {}
+    module.averaged.register_forward_pre_hook(lambda _, given: seen.update(image=given[0], training=module.averaged.training))
+    forward = module.objective.forward
+    monkeypatch.setattr(module.objective, "forward", lambda output, *rest: forward(seen.setdefault("output", output), *rest))
+    monkeypatch.setattr(module, "log", lambda *words, **more: None)
+    module.on_train_batch_start(batch, 0)
+    seen["total"] = module.training_step(batch, 0)
+    return seen.get("output"), seen
+
+
 class TestMeanTeacher:
     late: dict[str, Any] = {"teacher_consistency": {"start": 0.5, "ramp": 0.0}}  # noqa: RUF012
-
-    def taught(self, module: SegmentationModule, batch: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
-        """Return what one step's objective is given, and what the averaged network was."""
-        seen: dict[str, Any] = {}
-        module.averaged.register_forward_pre_hook(
-            lambda _, given: seen.update(image=given[0], training=module.averaged.training)
-        )
-        forward = module.objective.forward
-        monkeypatch.setattr(
-            module.objective, "forward", lambda output, *rest: forward(seen.setdefault("output", output), *rest)
-        )
-        monkeypatch.setattr(module, "log", lambda *words, **more: None)
-        module.on_train_batch_start(batch, 0)
-        seen["total"] = module.training_step(batch, 0)
-        return seen.get("output"), seen
 
     def test_the_teacher_is_the_average_in_evaluation_mode_under_noise(
         self, dataset_root: Path, monkeypatch: pytest.MonkeyPatch
@@ -117,7 +114,7 @@ class TestMeanTeacher:
             for parameter in module.averaged.parameters():
                 parameter.mul_(1.1)
         module.train()
-        output, seen = self.taught(module, batch, monkeypatch)
+        output, seen = taught(module, batch, monkeypatch)
         noise = seen["image"] - batch.image
         assert 0 < float(noise.abs().max()) <= 0.1 + 1e-6
         assert 0 <= float(seen["image"].min()) <= float(seen["image"].max()) <= 1
@@ -130,14 +127,14 @@ class TestMeanTeacher:
 
     def test_the_noise_of_a_step_is_that_of_its_seed(self, dataset_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         module, batch = module_and_batch(dataset_root, "mean_teacher")
-        first = self.taught(module, batch, monkeypatch)[1]["image"]
+        first = taught(module, batch, monkeypatch)[1]["image"]
         monkeypatch.undo()
         torch.rand(7)
-        assert torch.equal(first, self.taught(module, batch, monkeypatch)[1]["image"])
+        assert torch.equal(first, taught(module, batch, monkeypatch)[1]["image"])
 
     def test_without_noise_it_sees_the_image(self, dataset_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         module, batch = module_and_batch(dataset_root, "mean_teacher", training={"teacher_noise": 0})
-        assert torch.equal(self.taught(module, batch, monkeypatch)[1]["image"], batch.image)
+        assert torch.equal(taught(module, batch, monkeypatch)[1]["image"], batch.image)
 
     @pytest.mark.parametrize(("done", "asked"), [(0.0, False), (0.4, False), (0.5, True)])
     def test_it_is_asked_only_when_its_weight_has_begun(
@@ -145,14 +142,44 @@ class TestMeanTeacher:
     ) -> None:
         module, batch = module_and_batch(dataset_root, "mean_teacher", losses=self.late)
         monkeypatch.setattr(SegmentationModule, "progress", done)
-        output, seen = self.taught(module, batch, monkeypatch)
+        output, seen = taught(module, batch, monkeypatch)
         assert ("image" in seen) == asked == (output.teacher_logits is not None)
 
     def test_only_the_student_learns(self, dataset_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         module, batch = module_and_batch(dataset_root, "mean_teacher", losses={"teacher_consistency": {"ramp": 0.0}})
-        self.taught(module, batch, monkeypatch)[1]["total"].backward()
+        taught(module, batch, monkeypatch)[1]["total"].backward()
         assert all(p.grad is None for p in module.averaged.parameters())
         assert any(p.grad is not None for p in module.segmenter.parameters())
+
+
+class TestPseudoLabels:
+    def test_the_teacher_is_the_average_in_evaluation_mode_and_sees_the_true_colours(
+        self, dataset_root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        losses = {"pseudo_label": {"start": 0.0, "ramp": 0.0, "confidence": 0.0}}
+        module, batch = module_and_batch(dataset_root, "dfr_pseudo", losses=losses, model={"dropout": 0.9})
+        with torch.no_grad():
+            for parameter in module.averaged.parameters():
+                parameter.mul_(1.1)
+        module.train()
+        output, seen = taught(module, batch, monkeypatch)
+        assert torch.equal(seen["image"], batch.rgb)
+        assert not torch.equal(batch.rgb, batch.image), "the student's colours are changed, or this shows nothing"
+        assert not seen["training"]
+        with torch.no_grad():
+            torch.testing.assert_close(output.teacher_clean_logits, module.averaged(batch.rgb).logits)
+        seen["total"].backward()
+        assert all(p.grad is None for p in module.averaged.parameters())
+        assert any(p.grad is not None for p in module.segmenter.parameters())
+
+    @pytest.mark.parametrize(("done", "asked"), [(0.0, False), (0.3, False), (0.31, True), (1.0, True)])
+    def test_it_is_asked_only_when_its_weight_has_begun(
+        self, done: float, asked: bool, dataset_root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        module, batch = module_and_batch(dataset_root, "dfr_pseudo")
+        monkeypatch.setattr(SegmentationModule, "progress", done)
+        output, seen = taught(module, batch, monkeypatch)
+        assert ("image" in seen) == asked == (output.teacher_clean_logits is not None)
 
 
 class TestDualBranch:

@@ -15,6 +15,7 @@ from scribbleseg.losses.objective import LOSSES, Objective
 from scribbleseg.losses.partial_cross_entropy import PartialCrossEntropyLoss
 from scribbleseg.losses.partial_dice import PartialDiceLoss
 from scribbleseg.losses.potts_relaxation import PottsRelaxationLoss
+from scribbleseg.losses.pseudo_label import PseudoLabelLoss
 from scribbleseg.losses.ranks import Ranks
 from scribbleseg.losses.teacher_consistency import TeacherConsistencyLoss
 from scribbleseg.losses.total_variation import TotalVariationLoss
@@ -38,6 +39,7 @@ __all__ = [
     "PartialCrossEntropyLoss",
     "PartialDiceLoss",
     "PottsRelaxationLoss",
+    "PseudoLabelLoss",
     "Ranks",
     "TeacherConsistencyLoss",
     "TotalVariationLoss",

@@ -39,6 +39,7 @@ class Loss(nn.Module):
         progress: float = 1.0,
         branch_logits: Float[Tensor, "B C h w"] | None = None,
         teacher_logits: Float[Tensor, "B C h w"] | None = None,
+        teacher_clean_logits: Float[Tensor, "B C h w"] | None = None,
         teacher_features: Float[Tensor, "B D h w"] | None = None,
         first_features: Float[Tensor, "B D h w"] | None = None,
         ranks: Ranks = ALONE,
@@ -55,6 +56,7 @@ class Loss(nn.Module):
             progress: share of the training run that is done, in [0, 1].
             branch_logits: class scores of a second branch.
             teacher_logits: class scores of a teacher.
+            teacher_clean_logits: class scores of a teacher that saw true colours, without noise.
             teacher_features: deep features of a teacher.
             first_features: deep features of the network as it began.
             ranks: the processes that share the batch, if it is not this one alone. The mean is this rank's own, but for
@@ -69,6 +71,7 @@ class Loss(nn.Module):
             "progress": progress,
             "branch_logits": branch_logits,
             "teacher_logits": teacher_logits,
+            "teacher_clean_logits": teacher_clean_logits,
             "teacher_features": teacher_features,
             "first_features": first_features,
             "ranks": ranks,

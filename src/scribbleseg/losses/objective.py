@@ -27,6 +27,7 @@ from scribbleseg.losses.normalized_cut import NormalizedCutLoss
 from scribbleseg.losses.partial_cross_entropy import PartialCrossEntropyLoss
 from scribbleseg.losses.partial_dice import PartialDiceLoss
 from scribbleseg.losses.potts_relaxation import PottsRelaxationLoss
+from scribbleseg.losses.pseudo_label import PseudoLabelLoss
 from scribbleseg.losses.ranks import ALONE, Ranks
 from scribbleseg.losses.teacher_consistency import TeacherConsistencyLoss
 from scribbleseg.losses.total_variation import TotalVariationLoss
@@ -41,6 +42,7 @@ LOSSES: dict[str, type[Loss]] = {
     "dynamic_feature": DynamicFeatureLoss,
     "feature_consistency": FeatureConsistencyLoss,
     "teacher_consistency": TeacherConsistencyLoss,
+    "pseudo_label": PseudoLabelLoss,
     "branch_cross_entropy": BranchCrossEntropyLoss,
     "dynamic_mixing": DynamicMixingLoss,
     "partial_dice": PartialDiceLoss,
@@ -138,6 +140,7 @@ class Objective(nn.Module):
             "progress": progress,
             "branch_logits": output.branch_logits,
             "teacher_logits": output.teacher_logits,
+            "teacher_clean_logits": output.teacher_clean_logits,
             "teacher_features": output.teacher_features,
             "first_features": output.first_features,
             "ranks": ranks,

@@ -104,10 +104,11 @@ class SegmentationModule(pl.LightningModule):
         needs = self.objective.needs(self.progress)
         if "teacher_logits" in needs:
             output = replace(output, teacher_logits=self._taught(batch.image))
-        if "teacher_features" in needs:
-            output = replace(output, teacher_features=self._features(self.averaged, batch.image))
+        if needs & {"teacher_clean_logits", "teacher_features"}:
+            seen = self._calmly(self.averaged, batch.rgb)
+            output = replace(output, teacher_clean_logits=seen.logits, teacher_features=seen.features)
         if "first_features" in needs:
-            output = replace(output, first_features=self._features(self.first, batch.image))
+            output = replace(output, first_features=self._calmly(self.first, batch.image).features)
         total, means = self.objective(output, batch, self.progress, self._ranks())
         if not bool(torch.isfinite(total)):
             shown = {name: f"{name}={float(value.detach()):.4g}" for name, value in means.items()}
@@ -159,10 +160,10 @@ class SegmentationModule(pl.LightningModule):
         return self._seen(self.averaged.eval(), image).logits
 
     @torch.no_grad()
-    def _features(self, network: nn.Module | None, image: Tensor) -> Tensor:
-        """Return the deep features that a network, without dropout, has of a batch."""
+    def _calmly(self, network: nn.Module | None, image: Tensor) -> Output:
+        """Return what a network says of a batch without dropout, and without learning from it."""
         assert network is not None
-        return self._seen(network.eval(), image).features
+        return self._seen(network.eval(), image)
 
     def _seen(self, network: nn.Module, image: Tensor, *words: Any) -> Output:
         """Return what a network says of a batch, at once or in halves."""

@@ -15,6 +15,7 @@ _SHORT = {
     "train/dynamic_feature": "dfr",
     "train/feature_consistency": "head",
     "train/teacher_consistency": "teacher",
+    "train/pseudo_label": "pseudo",
     "train/branch_cross_entropy": "branch pce",
     "train/dynamic_mixing": "mix",
     "val/miou": "val mIoU",

@@ -1,0 +1,78 @@
+"""Pseudo labels: the network learns what its own moving average is sure of, among the classes that were drawn."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from scribbleseg.config import Fraction
+from scribbleseg.losses.base import Loss, at_grid, at_least_float32
+from scribbleseg.records import UNLABELLED, Terms
+
+
+class PseudoLabelLoss(Loss):
+    """Cross-entropy of unlabelled pixels with the class that the averaged network gives them, where that is sure enough.
+
+        L = −(1/|U|) Σ_{i∈U} [q_i(y_i) ≥ τ] log p_i(y_i),   y_i = argmax_c q_i(c)
+        q_i = softmax of the teacher's scores over the classes that were drawn in i's image
+
+    U are the valid pixels of the logits' grid that nobody drew on, p the softmax of the network. The teacher sees the image
+    in its true colours, without noise; it gets no gradient. A pixel it is unsure of adds nothing and is counted all the same,
+    so the loss grows as the teacher learns.
+
+    A photograph of a sheep with strokes for sheep and ground leaves two classes to choose from: a teacher that cannot tell a
+    sheep from a cow yet labels that image without error, and what it labels teaches the difference. It holds where people
+    draw every class they see, as in ScribbleSup, on ACDC and in most tools; for strokes that leave classes out, see
+    ``among``. An image without any stroke has all classes to choose from.
+
+    Args:
+        confidence: τ, the least probability of a label, once the other classes are out.
+        among: the classes a label may be of: those ``drawn`` in the image, or ``all``.
+
+    Cost: linear in B·C·h·w; the training step runs the averaged network once more, without a gradient.
+
+    Reference: Lee, *Pseudo-Label*, ICML 2013 workshop, with the threshold of Sohn et al., *FixMatch*, arXiv 2001.07685, and
+    the teacher of Tarvainen, Valpola, arXiv 1703.01780. Labels among the drawn classes alone are what ScribbleSup's graph
+    cut has (Lin et al., CVPR 2016, eq. 2).
+
+    Example:
+        >>> import torch
+        >>> nobody, valid = torch.full((1, 2, 2), 255), torch.ones(1, 2, 2, dtype=torch.bool)
+        >>> teacher = torch.tensor([0.0, 4.0, 9.0]).view(1, 3, 1, 1).expand(1, 3, 2, 2)  # sure of a class that nobody drew
+        >>> drawn = torch.tensor([[True, True, False]])
+        >>> even = torch.zeros(1, 3, 2, 2)
+        >>> float(PseudoLabelLoss()(even, labels=nobody, drawn=drawn, teacher_clean_logits=teacher, valid=valid))  # ln 3
+        1.098...
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"labels", "drawn", "teacher_clean_logits", "valid"})
+
+    def __init__(self, *, confidence: Fraction = 0.8, among: Literal["drawn", "all"] = "drawn") -> None:
+        super().__init__()
+        self.confidence, self.among = confidence, among
+
+    def terms(  # type: ignore[override]
+        self,
+        logits: Float[Tensor, "B C h w"],
+        *,
+        labels: Int[Tensor, "B H W"],
+        drawn: Bool[Tensor, "B K"],
+        teacher_clean_logits: Float[Tensor, "B C h w"],
+        valid: Bool[Tensor, "B H W"],
+    ) -> Terms:
+        """Return the sum and the count; arguments as in :meth:`Loss.forward`."""
+        logits, scores = at_least_float32(logits), at_least_float32(teacher_clean_logits.detach())
+        _, known, inside = at_grid(logits, labels=labels, valid=valid)
+        assert known is not None
+        assert inside is not None
+        if self.among == "drawn":
+            possible = drawn[:, : logits.shape[1]]
+            possible = possible | ~possible.any(1, keepdim=True)
+            scores = scores.masked_fill(~possible[:, :, None, None], -torch.inf)
+        sure, label = scores.softmax(1).max(1)
+        free = inside & (known == UNLABELLED)
+        cost = -logits.log_softmax(1).gather(1, label[:, None])[:, 0]
+        return Terms(torch.where(free & (sure >= self.confidence), cost, 0.0).sum(), free.sum().to(cost.dtype))

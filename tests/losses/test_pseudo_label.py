@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from scribbleseg.losses import PseudoLabelLoss
+from tests.fake.maps import GRIDS, make_maps, pad_maps, renumber
+from tests.reference import pseudo_labels as truth
+
+NEEDED = ("logits", "labels", "drawn", "teacher_clean_logits", "valid")
+
+
+def make(*args: Any, **how: Any) -> dict[str, Tensor]:
+    """Maps with a teacher; the first image lacks the last class, the second the first one."""
+    maps = make_maps(*args, **how)
+    num_images, num_classes = maps["logits"].shape[:2]
+    drawn = torch.zeros(num_images, 255, dtype=torch.bool)
+    drawn[:, :num_classes] = True
+    for b in range(num_images):
+        drawn[b, (num_classes - 1 - b) % num_classes] = False
+    rng = torch.Generator().manual_seed(11)
+    teacher = 2 * torch.randn(maps["logits"].shape, generator=rng, dtype=torch.float64)
+    return {k: maps[k] for k in ("logits", "labels", "valid")} | {"drawn": drawn, "teacher_clean_logits": teacher}
+
+
+def terms(data: dict[str, Tensor], **numbers: Any) -> tuple[float, int]:
+    result = PseudoLabelLoss(**numbers).terms(**{key: data[key] for key in NEEDED})
+    return float(result.sum.detach()), int(result.count)
+
+
+@pytest.mark.parametrize("among", ["drawn", "all"])
+@pytest.mark.parametrize("confidence", [0.0, 0.7, 0.9])
+@pytest.mark.parametrize(("size", "grid"), GRIDS)
+def test_equals_the_loops(size, grid, confidence, among):
+    data = make(size, grid, num_classes=4)
+    numbers = {"confidence": confidence, "among": among}
+    expected, count = truth.pseudo_label(*(data[key] for key in NEEDED), **numbers)
+    total, counted = terms(data, **numbers)
+    assert count == counted > 0
+    assert total == pytest.approx(expected, rel=1e-10)
+    assert float(PseudoLabelLoss(**numbers)(**data)) == pytest.approx(expected / count, rel=1e-10)
+
+
+def test_gradcheck():
+    data = make((4, 6), (4, 3))
+    loss = PseudoLabelLoss(confidence=0.6)
+    assert torch.autograd.gradcheck(lambda x: loss(**data | {"logits": x}), data["logits"].requires_grad_())
+
+
+class TestWhatIsLearned:
+    def test_a_class_that_nobody_drew_is_never_a_label(self):
+        """A teacher that takes the sheep for a cow labels it as a sheep, where sheep and ground alone were drawn."""
+        data = make((4, 6), (4, 6), num_images=1, holes=False)  # class 2 is not drawn
+        data["teacher_clean_logits"] = torch.tensor([0.0, 4.0, 9.0]).view(1, 3, 1, 1).expand(1, 3, 4, 6)
+        data["logits"].requires_grad_()
+        PseudoLabelLoss()(**data).backward()
+        asked = data["labels"][0] == 255
+        slope = data["logits"].grad[0][:, asked]
+        assert (slope[1] < 0).all(), "towards the likelier of the two that were drawn"
+        assert (slope[[0, 2]] > 0).all()
+        data["logits"].grad = None
+        PseudoLabelLoss(among="all")(**data).backward()
+        assert (data["logits"].grad[0][2, asked] < 0).all()
+
+    def test_an_unsure_teacher_is_counted_and_not_believed(self):
+        data = make()
+        believed = [terms(data, confidence=t) for t in (1.0, 0.9, 0.7, 0.0)]
+        assert [total for total, _ in believed] == sorted({total for total, _ in believed})
+        assert believed[0][0] == 0
+        assert len({count for _, count in believed}) == 1, "the count is no matter of predictions"
+
+    def test_only_unlabelled_valid_pixels_get_a_gradient(self):
+        data = make((4, 6), (4, 6))
+        data["logits"].requires_grad_()
+        PseudoLabelLoss(confidence=0.0)(**data).backward()
+        assert torch.equal(data["logits"].grad.abs().sum(1) > 0, (data["labels"] == 255) & data["valid"])
+
+    def test_an_image_without_a_stroke_has_all_classes_to_choose_from(self):
+        data = make()
+        data["drawn"][:] = False
+        assert terms(data, confidence=0.0) == terms(data, confidence=0.0, among="all")
+
+    def test_the_teacher_gets_no_gradient(self):
+        data = make()
+        data["logits"].requires_grad_()
+        data["teacher_clean_logits"].requires_grad_()
+        PseudoLabelLoss(confidence=0.0)(**data).backward()
+        assert data["teacher_clean_logits"].grad is None
+        assert bool((data["logits"].grad != 0).any())
+
+    def test_nothing_unlabelled_is_zero_with_a_zero_gradient(self):
+        data = make((4, 6), (4, 6))
+        data["labels"] = torch.zeros_like(data["labels"])
+        data["logits"].requires_grad_()
+        loss = PseudoLabelLoss()(**data)
+        loss.backward()
+        assert float(loss.detach()) == 0
+        assert torch.equal(data["logits"].grad, torch.zeros_like(data["logits"]))
+
+
+class TestInvariance:
+    def test_renumbering_classes(self):
+        data = make()
+        order = [2, 0, 1]
+        new = renumber(data, order)
+        new["teacher_clean_logits"] = data["teacher_clean_logits"][:, order]
+        new["drawn"] = torch.cat([data["drawn"][:, order], data["drawn"][:, 3:]], 1)
+        assert terms(new) == pytest.approx(terms(data), rel=1e-12)
+
+    @pytest.mark.parametrize("axes", [(-1,), (-2,), (-1, -2)])
+    def test_flips(self, axes):
+        data = make()
+        flipped = {key: value if key == "drawn" else value.flip(axes) for key, value in data.items()}
+        assert terms(flipped) == pytest.approx(terms(data), rel=1e-12)
+
+    def test_order_of_the_batch(self):
+        data = make(num_images=3)
+        assert terms({key: value[[2, 0, 1]] for key, value in data.items()}) == pytest.approx(terms(data), rel=1e-12)
+
+    def test_padding(self):
+        data = make()
+        larger = pad_maps(make_maps()) | {"drawn": data["drawn"]}
+        larger["teacher_clean_logits"] = torch.nn.functional.pad(data["teacher_clean_logits"], (0, 2, 0, 1), value=9.0)
+        assert terms(larger) == pytest.approx(terms(data), rel=1e-12)
+
+    def test_shift_of_all_scores(self):
+        data = make()
+        moved = data | {key: data[key] + 7.5 for key in ("logits", "teacher_clean_logits")}
+        assert terms(moved) == pytest.approx(terms(data), rel=1e-10)
+
+
+def test_terms_of_halves_add_up():
+    data = make(num_images=4)
+    halves = [terms({key: value[part] for key, value in data.items()}) for part in (slice(0, 1), slice(1, 4))]
+    assert tuple(map(sum, zip(*halves, strict=True))) == pytest.approx(terms(data), rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_half_precision_gives_float32(dtype):
+    data = {k: v.to(dtype) if v.is_floating_point() else v for k, v in make().items()}
+    data["logits"].requires_grad_()
+    loss = PseudoLabelLoss(confidence=0.0)(**data)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert data["logits"].grad.dtype == dtype
+    same = PseudoLabelLoss(confidence=0.0)(**{k: v.detach().double() if v.is_floating_point() else v for k, v in data.items()})
+    assert float(loss.detach()) == pytest.approx(float(same), rel=1e-5)
+
+
+@pytest.mark.parametrize("size", [1e4, 1e30])
+def test_scores_of_any_size_stay_finite(size):
+    data = make()
+    data = data | {key: (data[key] * size).float() for key in ("logits", "teacher_clean_logits")}
+    data["logits"].requires_grad_()
+    loss = PseudoLabelLoss()(**data)
+    loss.backward()
+    assert math.isfinite(float(loss.detach()))
+    assert torch.isfinite(data["logits"].grad).all()
