@@ -125,3 +125,23 @@ def test_what_papers_report_stands_beside_the_best_networks_mean(tmp_path):
     rows = [r for r in text.splitlines() if "a paper" in r]
     assert rows[0] == "| high | mIoU | 82.8 | 84 | 0.986 | 75.0 | 0.833 | a paper | crops |"
     assert rows[1] == "| other | mIoU | 82.8 | – | – | – | – | a paper | crops |"
+
+
+def test_what_was_asked_stands_beside_what_was_reached_and_what_is_missing(tmp_path):
+    asked = {"gap": 80, "lead": 15, "ratio": 97}
+    target = asked | {"method": "ours", "rivals": ["rival", "weak"], "data": {"b": asked | {"gap": 95}}}
+    methods = TREE["methods"] | {name: {"settings": {"method": "partial_ce"}} for name in ("ours", "rival", "weak")}
+    table = with_more(tmp_path, methods=methods, targets=[target])
+    scores = {"low": 0.5, "high": 0.7, "ours": 0.69, "rival": 0.62, "weak": 0.6}
+    results = [result(method, 0, miou, data) for data in ("a", "b") for method, miou in scores.items()]
+    lines = [line for line in section(table, results, tmp_path, "x").splitlines() if line.startswith(("| a, ", "| b, "))]
+    first, second = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines)
+    assert first == ["a, narrow", "ours", "95", "≥ 80", "35 (rival)", "≥ 15", "98.6", "≥ 97"]
+    assert second[2:4] == ["95", "≥ 95"]
+    results[2] = result("ours", 0, 0.63)
+    (line, _) = [line for line in section(table, results, tmp_path, "x").splitlines() if line.startswith(("| a, ", "| b, "))]
+    assert [cell.strip() for cell in line.split("|")[3:-1]][::2] == ["65 (−15)", "5 (−10) (rival)", "90.0 (−7.0)"]
+    alone = section(table, results[:2], tmp_path, "x")
+    assert "What was asked" not in alone, "the method was not measured"
+    no_end = [r for r in results if r["method"] != "high"]
+    assert "What was asked" not in section(table, no_end, tmp_path, "x")

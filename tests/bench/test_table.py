@@ -98,6 +98,9 @@ def test_methods_must_be_tuned_with_one_budget(tmp_path):
         read_table(path)
 
 
+TARGET = {"method": "low", "rivals": ["high"], "gap": 80, "lead": 15, "ratio": 97}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -107,9 +110,21 @@ def test_methods_must_be_tuned_with_one_budget(tmp_path):
         ({"methods": {"low": {"setings": {}}, "high": {}}}, "setings"),
         ({"seeds": "zero"}, "seeds"),
         ({"curves": {"few": {"axis": "images", "points": {1: "aa"}}}}, "curves: few.*'aa'"),
+        ({"targets": [TARGET | {"rivals": ["hihg"]}]}, "targets: low.*did you mean 'high'"),
+        ({"targets": [TARGET | {"data": {"c": {"gap": 1, "lead": 1, "ratio": 1}}}]}, "targets: low: data.*'c'"),
         ({"reported": [{"title": "x", "score": "y", "value": 1, "source": "z", "method": "hihg"}]}, "did you mean 'high'"),
     ],
-    ids=["unknown end", "unknown data", "misspelt section", "misspelt key", "wrong type", "curve", "reported"],
+    ids=[
+        "unknown end",
+        "unknown data",
+        "misspelt section",
+        "misspelt key",
+        "wrong type",
+        "curve",
+        "target",
+        "data of a target",
+        "reported",
+    ],
 )
 def test_a_wrong_table_is_refused_with_a_hint(tmp_path: Path, change, message):
     path = tmp_path / "t.yaml"

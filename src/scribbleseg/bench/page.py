@@ -13,6 +13,7 @@ from scribbleseg.bench.reported import reported_section
 from scribbleseg.bench.run import Folder
 from scribbleseg.bench.scores import Result, columns, ends, figure, gap_closed, paired, shared, spread, values
 from scribbleseg.bench.table import Table
+from scribbleseg.bench.targets import target_section
 from scribbleseg.errors import ConfigError
 
 
@@ -50,6 +51,7 @@ def section(table: Table, results: Sequence[Result], images: Path, name: str) ->
                 lines += [f"![Share of the gap closed, {data}, {network}](images/{picture.name})", ""]
             if rows := variants(table, mine):
                 lines += [*rows, ""]
+    lines += target_section(table, results)
     for title in table.curves:
         lines += curve_section(table, title, results, images, name)
     lines += reported_section(table, results)

@@ -101,6 +101,38 @@ class Reported(_Section):
     differs: str = ""
 
 
+class Asked(_Section):
+    """What is asked, in percent.
+
+    Attributes:
+        gap: share of the gap that is closed.
+        lead: how much more of it than the best rival.
+        ratio: share of full supervision's figure.
+    """
+
+    gap: float
+    lead: float
+    ratio: float
+
+
+class Target(Asked):
+    """What is asked of a method, everywhere or, with other numbers, on a data set.
+
+    Attributes:
+        method: a name of ``methods``.
+        rivals: those whose best it is to be before.
+        data: other numbers, by data set.
+    """
+
+    method: str
+    rivals: tuple[str, ...]
+    data: dict[str, Asked] = Field(default_factory=dict)
+
+    def on(self, data: str) -> Asked:
+        """Return what is asked on a data set."""
+        return self.data.get(data, self)
+
+
 class Curve(_Section):
     """Scores against a number that differs between data sets of the table: how much is drawn, how many images there are.
 
@@ -127,6 +159,7 @@ class Table(_Section):
         seeds: of the runs.
         protocols: by name; their rows are marked.
         reported: what papers report.
+        targets: what was asked, to stand beside what was reached.
         curves: by title; data sets that are points of a curve get a table of their own only where full supervision was run.
     """
 
@@ -143,6 +176,7 @@ class Table(_Section):
     tuning: Tuning = Tuning()
     protocols: dict[str, Protocol] = Field(default_factory=dict)
     reported: tuple[Reported, ...] = ()
+    targets: tuple[Target, ...] = ()
     curves: dict[str, Curve] = Field(default_factory=dict)
 
 
@@ -213,6 +247,7 @@ def read_table(path: Path) -> Table:
     named = [(f"{name}: only", data) for name, part in (table.networks | table.methods).items() for data in part.only or ()]
     named += [(f"curves: {title}", data) for title, curve in table.curves.items() for data in curve.points.values()]
     named += [(f"reported: {row.title}", row.data) for row in table.reported if row.data is not None]
+    named += [(f"targets: {target.method}: data", data) for target in table.targets for data in target.data]
     for where, data in named:
         if data not in table.data:
             raise ConfigError(f"{path}: {where}", "a name of `data`", f"'{data}'", nearest(data, table.data))
@@ -221,10 +256,11 @@ def read_table(path: Path) -> Table:
             tuned = [other for other, m in table.methods.items() if m.tune]
             hint = nearest(method.tuned_as, tuned)
             raise ConfigError(f"{path}: {name}: tuned_as", "a method with `tune`", f"'{method.tuned_as}'", hint)
-    for row in table.reported:
-        if row.method is not None and row.method not in table.methods:
-            hint = nearest(row.method, table.methods)
-            raise ConfigError(f"{path}: reported: {row.title}", "a name of `methods`", f"'{row.method}'", hint)
+    rows = [(f"reported: {row.title}", row.method) for row in table.reported if row.method is not None]
+    rows += [(f"targets: {target.method}", name) for target in table.targets for name in (target.method, *target.rivals)]
+    for where, name in rows:
+        if name not in table.methods:
+            raise ConfigError(f"{path}: {where}", "a name of `methods`", f"'{name}'", nearest(name, table.methods))
     budgets = {name: len(method.choices()) for name, method in table.methods.items() if method.tune}
     if len(set(budgets.values())) > 1:
         got = ", ".join(f"{name} {number}" for name, number in budgets.items())
