@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+_DFR: dict[str, dict[str, Any]] = {
+    "partial_cross_entropy": {},
+    "dynamic_feature": {"weight": 4.0, "start": 0.1, "ramp": 0.3},
+    "feature_consistency": {"weight": 0.3, "confident_after": 0.3},
+}
+
 #: Loss settings by method name. A run's ``losses`` section is laid over its method's.
 METHODS: dict[str, dict[str, dict[str, Any]]] = {
     "partial_ce": {"partial_cross_entropy": {}},
@@ -17,17 +23,9 @@ METHODS: dict[str, dict[str, dict[str, Any]]] = {
             "dynamic": None,
         },
     },
-    "dfr": {
-        "partial_cross_entropy": {},
-        "dynamic_feature": {"weight": 4.0, "start": 0.1, "ramp": 0.3},
-        "feature_consistency": {"weight": 0.3, "confident_after": 0.3},
-    },
-    "dfr_pseudo": {  # DFR, and labels of the average among the classes drawn in an image: for strokes that leave no class out
-        "partial_cross_entropy": {},
-        "dynamic_feature": {"weight": 4.0, "start": 0.1, "ramp": 0.3},
-        "feature_consistency": {"weight": 0.3, "confident_after": 0.3},
-        "pseudo_label": {"weight": 1.0, "start": 0.3, "ramp": 0.2},
-    },
+    "dfr": _DFR,
+    # With labels of the average among the classes drawn in an image: for strokes that leave no class out.
+    "dfr_pseudo": _DFR | {"pseudo_label": {"weight": 1.0, "start": 0.3, "ramp": 0.2}},
     "mean_teacher": {
         "partial_cross_entropy": {},
         "teacher_consistency": {"weight": 1.0, "ramp": 0.3, "curve": "sigmoid"},
