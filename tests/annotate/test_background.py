@@ -19,7 +19,8 @@ from scribbleseg.annotate.learner import Learner
 from scribbleseg.annotate.owned import owned
 from scribbleseg.annotate.snapshot import write_snapshot
 from scribbleseg.config import RunConfig, parse_config
-from scribbleseg.data.folder import check_training_labels, open_dataset
+from scribbleseg.data.folder import open_dataset
+from scribbleseg.data.training_labels import check_training_labels
 from scribbleseg.errors import DataError
 from scribbleseg.records import UNLABELLED
 from scribbleseg.trees import merge

@@ -16,8 +16,9 @@ from scribbleseg.check.finding import Finding, Severity
 from scribbleseg.check.findings import RULES
 from scribbleseg.check.run import Check, check
 from scribbleseg.check.verdict import Level
-from scribbleseg.data.folder import check_training_labels, open_dataset
+from scribbleseg.data.folder import open_dataset
 from scribbleseg.data.simulate.run import Simulation, simulate_dataset
+from scribbleseg.data.training_labels import check_training_labels
 from scribbleseg.errors import DataError
 from tests.data.test_folder import change
 from tests.fake.datasets import make_dataset, picture_of, write_image, write_lines

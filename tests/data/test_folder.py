@@ -11,9 +11,10 @@ import yaml
 from PIL import Image
 
 from scribbleseg.config import DataConfig
-from scribbleseg.data.folder import check_training_labels, open_dataset
+from scribbleseg.data.folder import open_dataset
 from scribbleseg.data.images import read_index, write_png
 from scribbleseg.data.strokes import with_strokes
+from scribbleseg.data.training_labels import check_training_labels
 from scribbleseg.data.vector import write_strokes
 from scribbleseg.errors import ConfigError, DataError
 from scribbleseg.records import Stroke
@@ -251,7 +252,7 @@ class TestSplitLists:
 class TestTrainingLabels:
     def counts(self, root: Path, kind: str = "scribbles") -> np.ndarray:
         dataset = open_dataset(root)
-        return check_training_labels(dataset, dataset.stems("train"), kind)
+        return check_training_labels(dataset, dataset.stems("train"), kind).pixels
 
     def test_pixels_are_counted_per_class(self, dataset_root):
         expected = np.zeros(256, int)
@@ -270,7 +271,9 @@ class TestTrainingLabels:
             labels = np.full((48, 64), 255, np.uint8)
             labels[3, :5] = c
             write_png(dataset_root / "scribbles" / f"{stem}.png", labels)
-        assert self.counts(dataset_root).tolist() == [5, 5, 0]
+        found = check_training_labels(open_dataset(dataset_root), ["image_000", "image_001"], "scribbles")
+        assert (found.pixels.tolist(), found.one_class) == ([5, 5, 0], 2)
+        assert check_training_labels(open_dataset(dataset_root), ["image_000", "image_001"], "masks").one_class == 0
 
     @pytest.mark.parametrize(("value", "got"), [(255, "nothing labelled in 2 files"), (1, "only 'leaf' in 2 files")])
     def test_fewer_than_two_classes_in_the_split(self, dataset_root, value, got):
@@ -328,7 +331,7 @@ class TestVectorStrokes:
         assert (labels[4, 5:51] == 0).all()
         assert (labels[24, 5:51] == 1).all()
         assert (labels != 255).sum() == 2 * 46
-        assert check_training_labels(open_dataset(root), ["image_000", "image_001"], "scribbles").sum() > 2 * 46
+        assert check_training_labels(open_dataset(root), ["image_000", "image_001"], "scribbles").pixels.sum() > 2 * 46
 
     def test_without_a_scribbles_folder_at_all(self, root):
         shutil.rmtree(root / "scribbles")

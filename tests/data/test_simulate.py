@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from scribbleseg.cli import app
 from scribbleseg.config import StrokesConfig
-from scribbleseg.data.folder import check_training_labels, open_dataset
+from scribbleseg.data.folder import open_dataset
 from scribbleseg.data.images import read_index, write_png
 from scribbleseg.data.simulate import STYLES, run
 from scribbleseg.data.simulate.fit import fitted, longest_inside
@@ -20,6 +20,7 @@ from scribbleseg.data.simulate.image import simulate
 from scribbleseg.data.simulate.region import length_px, regions
 from scribbleseg.data.simulate.run import Simulation, simulate_dataset
 from scribbleseg.data.strokes import middle_of, redraw_strokes
+from scribbleseg.data.training_labels import check_training_labels
 from scribbleseg.data.vector import rasterise, read_strokes
 from scribbleseg.errors import ConfigError, DataError
 from scribbleseg.records import UNLABELLED, Stroke
@@ -251,7 +252,7 @@ class TestDataSet:
         assert out == root / "simulated" / "straight-2"
         made = open_dataset(out)
         stems = made.stems("train")
-        assert (check_training_labels(made, stems, "scribbles") > 0).all()
+        assert (check_training_labels(made, stems, "scribbles").pixels > 0).all()
         for stem in (*stems, *made.stems("test")):
             labels, mask = made.labels(stem, "scribbles", (60, 80)), made.labels(stem, "masks", (60, 80))
             assert (labels == mask)[labels != UNLABELLED].all()

@@ -10,11 +10,12 @@ import torch
 from PIL import Image, ImageDraw
 
 from scribbleseg.config import DataConfig, StrokesConfig
-from scribbleseg.data.folder import check_training_labels, open_dataset
+from scribbleseg.data.folder import open_dataset
 from scribbleseg.data.images import read_index, write_png
 from scribbleseg.data.loader import TrainingSamples, training_loader
 from scribbleseg.data.random_walker import random_walker
 from scribbleseg.data.strokes import drop, mislabel, redraw, shorten, strokes_of, with_strokes
+from scribbleseg.data.training_labels import check_training_labels
 from scribbleseg.errors import ConfigError, DataError
 from scribbleseg.training.run import train
 from tests.fake.datasets import make_dataset
@@ -335,7 +336,9 @@ class TestDataset:
 
     def test_the_check_of_training_labels_counts_what_is_left(self, dataset_root):
         stems = open_dataset(dataset_root).stems("train")
-        whole, half = (check_training_labels(self.wanted(dataset_root, length=n), stems, "scribbles") for n in (1.0, 0.5))
+        whole, half = (
+            check_training_labels(self.wanted(dataset_root, length=n), stems, "scribbles").pixels for n in (1.0, 0.5)
+        )
         np.testing.assert_allclose(half, whole / 2, atol=8)
 
     def test_an_error_of_the_file_comes_first(self, dataset_root):

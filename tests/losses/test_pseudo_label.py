@@ -28,7 +28,8 @@ def make(*args: Any, **how: Any) -> dict[str, Tensor]:
 
 
 def terms(data: dict[str, Tensor], **numbers: Any) -> tuple[float, int]:
-    result = PseudoLabelLoss(**numbers).terms(**{key: data[key] for key in NEEDED})
+    loss = PseudoLabelLoss(**numbers)
+    result = loss.terms(data["logits"], **{key: data[key] for key in loss.needs})
     return float(result.sum.detach()), int(result.count)
 
 

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from scribbleseg.config import METHODS, parse_config
 from scribbleseg.data.folder import Dataset, open_dataset
+from scribbleseg.data.images import read_index
 from scribbleseg.data.loader import training_loader
 from scribbleseg.errors import ConfigError, DataError
 from scribbleseg.models.folder import load_model
@@ -180,6 +182,27 @@ class TestPseudoLabels:
         monkeypatch.setattr(SegmentationModule, "progress", done)
         output, seen = taught(module, batch, monkeypatch)
         assert ("image" in seen) == asked == (output.teacher_clean_logits is not None)
+
+    @pytest.mark.parametrize(
+        ("method", "losses", "told"),
+        [
+            ("dfr_pseudo", {}, "pseudo_label takes"),
+            ("dfr_pseudo", {"absent_class": {}}, "pseudo_label and absent_class take"),
+            ("dfr_pseudo", {"pseudo_label": {"among": "all"}}, ""),
+            ("dfr", {}, ""),
+        ],
+    )
+    def test_who_drew_one_class_in_an_image_is_told_what_that_says(
+        self, method: str, losses: dict[str, Any], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        root = make_dataset(tmp_path / "data")
+        first = root / "scribbles" / f"{open_dataset(root).stems('train')[0]}.png"
+        labels = read_index(first)
+        Image.fromarray(np.where(labels == 1, labels, 255).astype(np.uint8)).save(first)
+        train(small(root, "dfr_pseudo", method=method, losses=losses, training={"max_steps": 1}), tmp_path / "run")
+        said = capsys.readouterr().err
+        assert told in said
+        assert ("1 of 2 images have strokes of one class alone" in said) == bool(told)
 
 
 class TestDualBranch:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -321,29 +321,3 @@ def open_dataset(root: Path | str) -> Dataset:
     kinds = {"images": spec.images, "scribbles": spec.scribbles, "strokes": spec.strokes, "masks": spec.masks}
     folders = {kind: folder for kind, folder in kinds.items() if folder is not None}
     return Dataset(root, spec, shards=open_shards(root, spec.shards.files, naming(spec.shards, folders)))
-
-
-def check_training_labels(dataset: Dataset, stems: Sequence[str], kind: str) -> np.ndarray:
-    """Read every label file of a split once and count pixels per class (uint64, C).
-
-    A single image without strokes, or with one class only, is fine; a whole split like that is not.
-
-    Raises:
-        DataError: any label file is wrong, or the split holds fewer than two classes.
-    """
-    counts = np.zeros(256, dtype=np.int64)
-    for stem in stems:
-        labels = dataset.labels(stem, kind, dataset.size(stem))
-        counts += np.bincount(labels.ravel(), minlength=256)
-    per_class = counts[: len(dataset.names)]
-    present = [dataset.names[c] for c in np.flatnonzero(per_class)]
-    if len(present) < 2:
-        raise DataError(
-            dataset.folder(kind),
-            "labelled pixels of at least two classes in the training split",
-            f"only '{present[0]}' in {len(stems)} files" if present else f"nothing labelled in {len(stems)} files",
-            "draw strokes of every class, background too; check that "
-            f"{dataset.spec.unlabelled} is what your tool writes where nobody drew"
-            + ("; or lower data.strokes.drop" if dataset.redraw is not None else ""),
-        )
-    return per_class

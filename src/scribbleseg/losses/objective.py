@@ -129,6 +129,10 @@ class Objective(nn.Module):
         begun = [loss for name, loss in self.losses.items() if self.schedule[name].weight_at(progress) > 0]
         return frozenset().union(*(loss.needs for loss in begun if isinstance(loss, Loss)))
 
+    def names_that_need(self, data: str) -> list[str]:
+        """Return the names of the losses that take something."""
+        return [name for name, loss in self.losses.items() if isinstance(loss, Loss) and data in loss.needs]
+
     def terms(self, output: Output, batch: Batch, progress: float, ranks: Ranks = ALONE) -> dict[str, Terms]:
         """Return every loss whose weight has begun, as sum and count of this rank."""
         data: dict[str, Any] = {

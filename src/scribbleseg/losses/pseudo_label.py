@@ -53,15 +53,16 @@ class PseudoLabelLoss(Loss):
     def __init__(self, *, confidence: Fraction = 0.8, among: Literal["drawn", "all"] = "drawn") -> None:
         super().__init__()
         self.confidence, self.among = confidence, among
+        self.needs = PseudoLabelLoss.needs - (frozenset() if among == "drawn" else {"drawn"})
 
     def terms(  # type: ignore[override]
         self,
         logits: Float[Tensor, "B C h w"],
         *,
         labels: Int[Tensor, "B H W"],
-        drawn: Bool[Tensor, "B K"],
         teacher_clean_logits: Float[Tensor, "B C h w"],
         valid: Bool[Tensor, "B H W"],
+        drawn: Bool[Tensor, "B K"] | None = None,
     ) -> Terms:
         """Return the sum and the count; arguments as in :meth:`Loss.forward`."""
         logits, scores = at_least_float32(logits), at_least_float32(teacher_clean_logits.detach())
@@ -69,6 +70,7 @@ class PseudoLabelLoss(Loss):
         assert known is not None
         assert inside is not None
         if self.among == "drawn":
+            assert drawn is not None
             possible = drawn[:, : logits.shape[1]]
             possible = possible | ~possible.any(1, keepdim=True)
             scores = scores.masked_fill(~possible[:, :, None, None], -torch.inf)

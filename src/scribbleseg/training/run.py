@@ -21,10 +21,11 @@ from torch.utils.data import DataLoader, Dataset as TorchDataset
 
 from scribbleseg.atomic import clear_unfinished, write_text
 from scribbleseg.config import INDIFFERENT, RunConfig, dump_config, load_config
-from scribbleseg.data.folder import Dataset, check_training_labels, open_dataset
+from scribbleseg.data.folder import Dataset, open_dataset
 from scribbleseg.data.loader import EveryNth, evenly, training_loader, training_stems
 from scribbleseg.data.random_walker import require_walker, with_random_walker
 from scribbleseg.data.strokes import with_strokes
+from scribbleseg.data.training_labels import check_training_labels
 from scribbleseg.environment import restarts
 from scribbleseg.errors import ConfigError
 from scribbleseg.losses.objective import complete
@@ -41,6 +42,12 @@ from scribbleseg.training.ranks import first, meeting, places, strategy
 from scribbleseg.training.sharded import load
 from scribbleseg.training.stopping import StopAtStep
 from scribbleseg.trees import differing_keys
+
+#: What those should know who leave a class out where it is.
+_ALL_DRAWN = (
+    "{} a class that nobody drew in an image for absent there, and {} of {} images have strokes of one class alone: "
+    "if others are in them, draw these too, or train with --method=dfr"
+)
 
 
 class _ValidationItems(TorchDataset[tuple[np.ndarray, np.ndarray] | None]):
@@ -99,7 +106,11 @@ def _train(config: RunConfig, out: Path, resume: bool) -> Path:
     module = SegmentationModule(config, dataset.names)
 
     def prepare() -> None:
-        check_training_labels(dataset, stems, "scribbles" if walks else config.data.labels)
+        labels = check_training_labels(dataset, stems, "scribbles" if walks else config.data.labels)
+        if labels.one_class and (losses := module.objective.names_that_need("drawn")):
+            who = f"{' and '.join(losses)} take{'s' if len(losses) == 1 else ''}"
+            notice = _ALL_DRAWN.format(who, labels.one_class, len(stems))
+            print(f"scribbleseg: {notice}", file=sys.stderr, flush=True)
         for stem in validated or ():
             dataset.labels(stem, "masks", dataset.size(stem))
         _claim(out, config, resume)

@@ -17,10 +17,11 @@ from typer.testing import CliRunner
 
 from scribbleseg.cli import app
 from scribbleseg.data.convert import convert
-from scribbleseg.data.folder import check_training_labels, open_dataset
+from scribbleseg.data.folder import open_dataset
 from scribbleseg.data.formats import FORMATS, recognise
 from scribbleseg.data.formats.contents import Options
 from scribbleseg.data.formats.safety import check_depth, safe_name
+from scribbleseg.data.training_labels import check_training_labels
 from scribbleseg.errors import ConfigError, DataError, ScribblesegError, StorageError
 from tests.data.formats.test_round_trips import labels_of
 from tests.fake.annotations import write_pictures, write_zarr
@@ -82,7 +83,7 @@ class TestTheOutcome:
         convert(root, tmp_path / "coco", target="coco")
         convert(tmp_path / "coco", tmp_path / "out")
         dataset = open_dataset(tmp_path / "out")
-        counts = check_training_labels(dataset, dataset.stems("train"), "scribbles")
+        counts = check_training_labels(dataset, dataset.stems("train"), "scribbles").pixels
         assert (counts > 0).all()
         assert dataset.rgb("image_000").shape == (48, 64, 3)
 
