@@ -124,6 +124,9 @@ def test_no_image_at_all_is_an_error_with_the_reason(copied, tmp_path):
         path.unlink()
     with pytest.raises(DataError, match="a label file in masks"):
         many(copied, tmp_path / "out")
+    with pytest.raises(DataError, match="as an earlier run found") as error:
+        many(copied, tmp_path / "out")
+    assert f"{tmp_path / 'out'}/evaluation/failed" in str(error.value), "where the reasons are"
 
 
 class TestAnotherRunsFolder:

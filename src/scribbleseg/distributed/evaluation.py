@@ -165,8 +165,9 @@ def evaluate_many(
             if progress is not None:
                 progress(last)
         if last.failed == last.inputs:
-            got = json.dumps(last.reasons[:1], ensure_ascii=False)
-            raise DataError(dataset.root, "an image that can be scored", got, "see OUT/evaluation/failed")
+            got = json.dumps(last.reasons[:1], ensure_ascii=False) if last.reasons else "none, as an earlier run found"
+            do = f"mend what {out}/{FOLDER}/failed says, then --retry-failed"
+            raise DataError(dataset.root, "an image that can be scored", got, do)
         images = (ImageScores.from_tree(line["scores"]) for line in done_lines(notes, head["parts"]))
         return Evaluation(gather(dataset.names, images), last.failed)
 
