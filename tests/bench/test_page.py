@@ -56,6 +56,9 @@ def test_variants_stand_apart_and_protocols_are_marked(table, tmp_path):
     results = [result("low", 0, 0.5), result("variant", 0, 0.6, test=False)]
     text = section(table, results, tmp_path, "x")
     assert text.index("| on val |") < text.index("| variant | 0.600 |")
+    alone = section(table, [result("variant", 0, 0.6, test=False)], tmp_path, "x")
+    assert "| variant | 0.600 |" in alone
+    assert "| method |" not in alone, "a table without rows"
     assert "Protocol “short”" in section(table, [result("low", 0, 0.5, protocol="short")], tmp_path, "x")
 
 

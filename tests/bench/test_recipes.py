@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from benchmarks.method_split import write_split
 from recipes.acdc_folds import write_folds
 from scribbleseg.bench.table import Places, cells, read_table
 from scribbleseg.data.folder import open_dataset
@@ -59,3 +60,17 @@ def test_the_five_folds_share_files_and_no_patient(tmp_path):
         tested += parts["test"]
     assert sorted(tested) == sorted(names.values())
     assert yaml.safe_load((tmp_path / "folds/fold1/dataset.yaml").read_text())["images"].startswith("..")
+
+
+def test_a_split_to_make_methods_on_reads_nothing_of_test(tmp_path):
+    source = make_dataset(tmp_path / "photographs", num_images=12)
+    write_split(source, tmp_path / "made" / "photographs")
+    whole, made = open_dataset(source), open_dataset(tmp_path / "made" / "photographs")
+    train, val = set(made.stems("train")), set(made.stems("val"))
+    assert not train & val
+    assert train | val == set(whole.stems("train")) | set(whole.stems("val"))
+    assert val > set(whole.stems("val"))
+    assert set(made.spec.splits) == {"train", "val"}
+    stem = min(val)
+    assert (made.labels(stem, "masks") == whole.labels(stem, "masks")).all()
+    assert (made.labels(stem, "scribbles") == whole.labels(stem, "scribbles")).all()

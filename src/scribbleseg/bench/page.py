@@ -45,7 +45,9 @@ def section(table: Table, results: Sequence[Result], images: Path, name: str) ->
             mine = [r for r in results if (r["data"], r["network"]) == (data, network)]
             if not mine or (data in points and not any(r["method"] == table.high for r in mine)):
                 continue
-            lines += [f"### {data}, {network}", "", shared(mine), "", *main_table(table, mine), ""]
+            lines += [f"### {data}, {network}", "", shared(mine), ""]
+            if rows := main_table(table, mine):
+                lines += [*rows, ""]
             picture = picture_path(images, name, data, network)
             if gap_picture(table, mine, picture):
                 lines += [f"![Share of the gap closed, {data}, {network}](images/{picture.name})", ""]
@@ -59,7 +61,9 @@ def section(table: Table, results: Sequence[Result], images: Path, name: str) ->
 
 
 def main_table(table: Table, mine: Sequence[Result]) -> list[str]:
-    """Return the methods that are scored on test, each score with its share of the gap."""
+    """Return the methods that are scored on test, each score with its share of the gap; nothing without any."""
+    if not any("test" in r for r in mine):
+        return []
     reads = columns(mine)
     usual = next(iter(reads))
     heads = "".join(f" {name}, test | gap closed |" for name in reads)
