@@ -139,11 +139,11 @@ def test_what_was_asked_stands_beside_what_was_reached_and_what_is_missing(tmp_p
     results = [result(method, 0, miou, data) for data in ("a", "b") for method, miou in scores.items()]
     lines = [line for line in section(table, results, tmp_path, "x").splitlines() if line.startswith(("| a, ", "| b, "))]
     first, second = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines)
-    assert first == ["a, narrow", "ours", "95", "≥ 80", "35 (rival)", "≥ 15", "98.6", "≥ 97"]
+    assert first == ["a, narrow", "ours", "95", "≥ 80", "rival: 35", "≥ 15", "98.6", "≥ 97"]
     assert second[2:4] == ["95", "≥ 95"]
     results[2] = result("ours", 0, 0.63)
     (line, _) = [line for line in section(table, results, tmp_path, "x").splitlines() if line.startswith(("| a, ", "| b, "))]
-    assert [cell.strip() for cell in line.split("|")[3:-1]][::2] == ["65 (−15)", "5 (−10) (rival)", "90.0 (−7.0)"]
+    assert [cell.strip() for cell in line.split("|")[3:-1]][::2] == ["65, 15 short", "rival: 5, 10 short", "90.0, 7.0 short"]
     alone = section(table, results[:2], tmp_path, "x")
     assert "What was asked" not in alone, "the method was not measured"
     no_end = [r for r in results if r["method"] != "high"]

@@ -37,7 +37,7 @@ def target_section(table: Table, results: Sequence[Result]) -> list[str]:
     return [
         "### What was asked, and what was reached",
         "",
-        "A point is a hundredth of the gap; in brackets, what is missing. Rivals: " + ", ".join(rivals) + ".",
+        "A point is a hundredth of the gap. Rivals: " + ", ".join(rivals) + ".",
         "",
         "| " + " | ".join(HEADS) + " |",
         "|" + "---|" * len(HEADS),
@@ -62,7 +62,7 @@ def _line(table: Table, target: Target, mine: Sequence[Result], where: str) -> l
     cells = [where, target.method, _beside(None if own is None else 100 * own, asked.gap), f"≥ {asked.gap:g}"]
     rival = None if best is None else shares[best]
     lead = None if own is None or rival is None else 100 * (own - rival)
-    cells += [_beside(lead, asked.lead) + (f" ({best})" if best else ""), f"≥ {asked.lead:g}"]
+    cells += [(f"{best}: " if best else "") + _beside(lead, asked.lead), f"≥ {asked.lead:g}"]
     cells += [_beside(100 * reached / gap[1], asked.ratio, digits=1), f"≥ {asked.ratio:g}"]
     return ["| " + " | ".join(cells) + " |"]
 
@@ -75,5 +75,5 @@ def _beside(value: float | None, asked: float, *, digits: int = 0) -> str:
     """Return a number, and what it lacks."""
     if value is None:
         return "–"
-    short = "" if value >= asked else f" (−{asked - value:.{digits}f})"
+    short = "" if value >= asked else f", {asked - value:.{digits}f} short"
     return f"{value:.{digits}f}{short}"
