@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import random
 import shutil
 import tarfile
 from pathlib import Path
@@ -17,6 +16,7 @@ from scribbleseg.distributed import Progress, Resources, predict_many
 from scribbleseg.distributed.worker import Worker
 from scribbleseg.errors import ConfigError, DataError
 from scribbleseg.predict import Views, predict_inputs
+from tests.distributed.kills import killed_until_done
 from tests.fake.models import make_model, picture
 
 OUTPUTS = ("mask", "overlay", "uncertainty", "polygons")
@@ -86,34 +86,20 @@ def test_views_and_refinement_are_the_plain_loops_too(places, tmp_path):
 
 
 def test_killed_anywhere_and_started_again(places, truth, tmp_path, monkeypatch):
-    class Killed(BaseException):
-        pass
+    before: dict[str, int] = {}
 
-    rng, right = random.Random(0), Path.replace
-    left = [0]
-
-    def replace(self: Path, target: Any) -> Path:
-        left[0] -= 1
-        if left[0] == 0:
-            raise Killed
-        return right(self, target)
-
-    monkeypatch.setattr(Path, "replace", replace)
-    kills, before = 0, {}
-    for _ in range(60):
-        left[0] = rng.randrange(3, 60)
-        try:
-            last = many(places, places / "images", tmp_path / "out", block=4)
-        except Killed:
-            kills += 1
-        else:
-            break
+    def look() -> None:
         now = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in contents(tmp_path / "out")}
         listed = {Path(name).with_suffix(".png").as_posix() for name in done(tmp_path / "out")}
         assert not [name for name in listed if before.get(name, now[name]) != now[name]], "what is done is not written again"
-        before = {name: now[name] for name in listed}
+        before.clear()
+        before.update({name: now[name] for name in listed})
         assert all(truth[name] == data for name, data in contents(tmp_path / "out").items()), "whole or not there"
-    left[0] = 10**9
+
+    def run() -> Progress:
+        return many(places, places / "images", tmp_path / "out", block=4)
+
+    last, kills = killed_until_done(monkeypatch, run, range(3, 60), look)
     assert kills >= 5
     assert last.done + last.kept == 22
     assert contents(tmp_path / "out") == truth

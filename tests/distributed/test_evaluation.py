@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from scribbleseg.errors import ConfigError, DataError
 from scribbleseg.evaluate import evaluate
 from scribbleseg.predict import Views, predict_inputs
 from scribbleseg.scores import summary
+from tests.distributed.kills import killed_until_done
 from tests.distributed.labelled import make_labelled
 from tests.fake.models import make_model
 
@@ -68,28 +68,7 @@ def test_masks_in_place_of_a_model(copied, tmp_path):
 
 
 def test_killed_anywhere_and_started_again(labelled, tmp_path, monkeypatch):
-    class Killed(BaseException):
-        pass
-
-    rng, right, left = random.Random(0), Path.replace, [0]
-
-    def replace(self: Path, target: Any) -> Path:
-        left[0] -= 1
-        if left[0] == 0:
-            raise Killed
-        return right(self, target)
-
-    monkeypatch.setattr(Path, "replace", replace)
-    kills = 0
-    for _ in range(60):
-        left[0] = rng.randrange(2, 12)
-        try:
-            found = many(labelled, tmp_path / "out", block=4)
-        except Killed:
-            kills += 1
-        else:
-            break
-    left[0] = 10**9
+    found, kills = killed_until_done(monkeypatch, lambda: many(labelled, tmp_path / "out", block=4), range(2, 12))
     assert kills >= 3
     assert summary(found.scores) == summary(evaluate(labelled / "model", labelled / "data", device="cpu"))
 
