@@ -37,7 +37,7 @@ def target_section(table: Table, results: Sequence[Result]) -> list[str]:
     return [
         "### What was asked, and what was reached",
         "",
-        "A point is a hundredth of the gap. Rivals: " + ", ".join(rivals) + ".",
+        "A point is a hundredth of the gap. Rivals: " + "; ".join(rivals) + ".",
         "",
         "| " + " | ".join(HEADS) + " |",
         "|" + "---|" * len(HEADS),
