@@ -330,7 +330,7 @@ def test_what_refinement_gained_is_counted_and_told(tmp_path, monkeypatch, capsy
     result = json.loads((tmp_path / "gain.json").read_text())
     assert [row["split"] for row in result["rows"]] == ["train", "val"], "the same again takes the place of the first"
     methods = result["rows"][0]["methods"]
-    assert set(methods) == {"none", "dense_crf", "tree"}
+    assert set(methods) == {"none", "dense_crf", "tree", "window"}
     plain = summary(evaluate(run, root, split="train"))
     assert methods["none"]["miou"] == pytest.approx(plain["miou"])
     assert methods["none"]["border_miou"] == pytest.approx(plain["border_miou"])

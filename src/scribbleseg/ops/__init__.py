@@ -3,5 +3,6 @@
 from scribbleseg.ops.dense import dense_energy, dense_filter
 from scribbleseg.ops.tree import tree_filter
 from scribbleseg.ops.windowed import windowed_energy
+from scribbleseg.ops.windowed_filter import windowed_filter
 
-__all__ = ["dense_energy", "dense_filter", "tree_filter", "windowed_energy"]
+__all__ = ["dense_energy", "dense_filter", "tree_filter", "windowed_energy", "windowed_filter"]

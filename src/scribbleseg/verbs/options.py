@@ -10,7 +10,7 @@ import typer
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 ModelFolder = Annotated[Path, typer.Option("--model", help="Model folder, or the run folder that holds it.")]
-Refine = Annotated[str | None, typer.Option(help="Draw the borders to the picture's edges: dense_crf or tree.")]
+Refine = Annotated[str | None, typer.Option(help="Draw the borders to the picture's edges: dense_crf, tree or window.")]
 Flips = Annotated[str, typer.Option(help="Look at mirror images too and average: none, horizontal, vertical or both.")]
 Scales = Annotated[str, typer.Option(help="Look at these sizes and average, as 0.75,1,1.25.")]
 DataFolder = Annotated[Path, typer.Option("--data", help="Data set: a folder with a dataset.yaml.")]
