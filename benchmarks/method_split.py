@@ -6,12 +6,10 @@ row. So every fifth training image joins ``val`` and is trained on no more. Imag
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
-import yaml
-
+from recipes.lists import write_lists
 from scribbleseg.data.folder import open_dataset
 
 #: Of so many training images one is looked at.
@@ -22,15 +20,9 @@ def write_split(source: Path, out: Path) -> None:
     """Write a data set whose folders are those of ``source``; it has no ``test``."""
     dataset = open_dataset(source)
     stems = dataset.stems("train")
-    lists = {"train": [s for n, s in enumerate(stems) if n % EVERY], "val": [*stems[::EVERY], *dataset.stems("val")]}
-    out.mkdir(parents=True)
-    for split, chosen in lists.items():
-        (out / f"{split}.txt").write_text("".join(f"{s}\n" for s in sorted(chosen)), encoding="utf-8")
-    spec = dataset.spec.model_dump(exclude_none=True) | {"name": f"{dataset.spec.name}, to make methods on"}
-    for key in ("images", "scribbles", "masks"):
-        spec[key] = os.path.relpath(source.resolve() / spec[key], out.resolve())
-    spec["splits"] = {split: f"{split}.txt" for split in lists}
-    (out / "dataset.yaml").write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")
+    train = sorted(stem for n, stem in enumerate(stems) if n % EVERY)
+    val = sorted([*stems[::EVERY], *dataset.stems("val")])
+    write_lists(dataset, out, f"{dataset.spec.name}, to make methods on", {"train": train, "val": val})
 
 
 if __name__ == "__main__":

@@ -6,13 +6,11 @@ choose settings on (``val``) and the rest is trained on. Images and labels stay 
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from pathlib import Path
 
-import yaml
-
+from recipes.lists import write_lists
 from scribbleseg.data.folder import open_dataset
 
 
@@ -22,19 +20,12 @@ def write_folds(source: Path, out: Path) -> None:
     stems = sorted({stem for split in dataset.spec.splits for stem in dataset.stems(split)})
     patients = {stem: int(re.match(r"patient(\d+)_", stem).group(1)) for stem in stems}  # type: ignore[union-attr]
     for fold in range(1, 6):
-        folder = out / f"fold{fold}"
-        folder.mkdir(parents=True)
         tested = set(range(20 * (fold - 1) + 1, 20 * fold + 1))
         others = sorted(set(patients.values()) - tested)
         looked_at = set(others[::8])
-        lists = {"train": set(others) - looked_at, "val": looked_at, "test": tested}
-        for split, chosen in lists.items():
-            (folder / f"{split}.txt").write_text("".join(f"{s}\n" for s in stems if patients[s] in chosen), encoding="utf-8")
-        spec = dataset.spec.model_dump(exclude_none=True) | {"name": f"acdc-scribble, fold {fold}"}
-        for key in ("images", "scribbles", "masks"):
-            spec[key] = os.path.relpath(source.resolve() / spec[key], folder.resolve())
-        spec["splits"] = {split: f"{split}.txt" for split in lists}
-        (folder / "dataset.yaml").write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")
+        chosen = {"train": set(others) - looked_at, "val": looked_at, "test": tested}
+        lists = {split: [stem for stem in stems if patients[stem] in some] for split, some in chosen.items()}
+        write_lists(dataset, out / f"fold{fold}", f"acdc-scribble, fold {fold}", lists)
 
 
 if __name__ == "__main__":

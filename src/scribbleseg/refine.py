@@ -116,9 +116,9 @@ def window(
     """
     log_p = probs.clamp(min=SMALLEST).log()
     step = max(1, round(max(probs.shape[-2:]) / steps_across))
-    q = probs
+    guide, q = rgb / sigma_rgb, probs
     for _ in range(num_steps):
-        q = windowed_filter(q, rgb / sigma_rgb, radius=radius, dilation=step, sigma_px=float(radius * step))
+        q = windowed_filter(q, guide, radius=radius, dilation=step, sigma_px=float(radius * step))
         q = (log_p + weight * q).softmax(1)
     return q
 

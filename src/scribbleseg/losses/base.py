@@ -89,6 +89,13 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
+def among_drawn(scores: Float[Tensor, "B C h w"], drawn: Bool[Tensor, "B K"]) -> Float[Tensor, "B C h w"]:
+    """Return the scores with −∞ for classes that nobody drew in the image; without any stroke in it, all as they are."""
+    possible = drawn[:, : scores.shape[1]]
+    possible = possible | ~possible.any(1, keepdim=True)
+    return scores.masked_fill(~possible[:, :, None, None], -torch.inf)
+
+
 def at_grid(
     grid: Float[Tensor, "B C h w"],
     *,

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from scribbleseg.config import Fraction
-from scribbleseg.losses.base import Loss, at_grid, at_least_float32
+from scribbleseg.losses.base import Loss, among_drawn, at_grid, at_least_float32
 from scribbleseg.records import UNLABELLED, Terms
 
 
@@ -71,9 +71,7 @@ class PseudoLabelLoss(Loss):
         assert inside is not None
         if self.among == "drawn":
             assert drawn is not None
-            possible = drawn[:, : logits.shape[1]]
-            possible = possible | ~possible.any(1, keepdim=True)
-            scores = scores.masked_fill(~possible[:, :, None, None], -torch.inf)
+            scores = among_drawn(scores, drawn)
         sure, label = scores.softmax(1).max(1)
         free = inside & (known == UNLABELLED)
         cost = -logits.log_softmax(1).gather(1, label[:, None])[:, 0]

@@ -157,7 +157,7 @@ class SegmentationModule(pl.LightningModule):
         spread = self.config.training.teacher_noise
         if spread:
             image = (image + (torch.randn_like(image) * spread).clamp(-2 * spread, 2 * spread)).clamp(0, 1)
-        return self._seen(self.averaged.eval(), image).logits
+        return self._calmly(self.averaged, image).logits
 
     @torch.no_grad()
     def _calmly(self, network: nn.Module | None, image: Tensor) -> Output:
