@@ -6,7 +6,7 @@ import torch
 
 from scribbleseg.errors import ConfigError
 from scribbleseg.predict import predict_mask, probabilities
-from scribbleseg.refine import REFINEMENTS, dense_crf, refined, tree, window
+from scribbleseg.refine import REFINEMENTS, dense_crf, refined, tree
 from tests.test_predict import PixelNetwork, model
 
 SIZE = (24, 32)
@@ -55,31 +55,6 @@ def test_mean_field_is_its_definition():
     np.testing.assert_allclose(got, mean_field(probs, rgb, **NUMBERS), atol=5e-3)
 
 
-def test_the_mean_field_of_a_window_is_its_definition():
-    """Every pixel is connected to those of a grid around it, two pixels apart here, and to none beyond the picture."""
-    probs, rgb, _ = scene()
-    got = window(probs, rgb, weight=3.0, radius=2, steps_across=16.0, sigma_rgb=0.2, num_steps=2)[0].numpy()
-    p, colours = probs[0].double().numpy(), rgb[0].double().numpy()
-    q, (height, width) = p, SIZE
-    for _ in range(2):
-        message = np.zeros_like(q)
-        for y in range(height):
-            for x in range(width):
-                mass = 0.0
-                for dy in range(-4, 5, 2):
-                    for dx in range(-4, 5, 2):
-                        if (dy or dx) and 0 <= y + dy < height and 0 <= x + dx < width:
-                            unlike = ((colours[:, y, x] - colours[:, y + dy, x + dx]) ** 2).sum()
-                            k = np.exp(-0.5 * (dy**2 + dx**2) / 4.0**2 - 0.5 * unlike / 0.2**2)
-                            message[:, y, x] += k * q[:, y + dy, x + dx]
-                            mass += k
-                message[:, y, x] /= mass
-        score = np.log(p) + 3.0 * message
-        q = np.exp(score - score.max(0))
-        q /= q.sum(0)
-    np.testing.assert_allclose(got, q, atol=1e-5)
-
-
 def test_the_lattice_is_close_to_all_pairs():
     probs, rgb, _ = scene()
     exact, lattice = (dense_crf(probs, rgb, method=method, **NUMBERS) for method in ("exact", "lattice"))
@@ -117,8 +92,6 @@ def test_nothing_is_refined_by_no_weight_and_no_step():
     probs, rgb, _ = scene()
     torch.testing.assert_close(dense_crf(probs, rgb, num_steps=0), probs)
     torch.testing.assert_close(dense_crf(probs, rgb, weight=0, smooth_weight=0, method="exact"), probs, atol=1e-5, rtol=0)
-    torch.testing.assert_close(window(probs, rgb, num_steps=0), probs)
-    torch.testing.assert_close(window(probs, rgb, weight=0), probs, atol=1e-5, rtol=0)
     torch.testing.assert_close(tree(probs, rgb, sigma_rgb=1e-6), probs, atol=1e-5, rtol=0)
 
 

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from scribbleseg.errors import ConfigError, nearest
 from scribbleseg.ops.dense import dense_filter
+from scribbleseg.ops.mean_field import window_mean_field
 from scribbleseg.ops.tree import tree_filter
-from scribbleseg.ops.windowed_filter import windowed_filter
 
 #: No probability and no sum of kernel values is taken to be smaller than this.
 SMALLEST = 1e-6
@@ -84,47 +84,8 @@ def tree(
     return tree_filter(probs, rgb / (2**0.5 * sigma_rgb), rgb)
 
 
-def window(
-    probs: Float[Tensor, "B C H W"],
-    rgb: Float[Tensor, "B 3 H W"],
-    *,
-    weight: float = 10.0,
-    radius: int = 4,
-    steps_across: float = 64.0,
-    sigma_rgb: float = 0.05,
-    num_steps: int = 3,
-) -> Float[Tensor, "B C H W"]:
-    """Return the marginals of a CRF in which a pixel is connected to a grid of pixels around it, by mean field.
-
-        Q ← softmax(ln p + w K Q / K 1),   k_ij = exp(−½‖x_i−x_j‖²/(r s)² − ½‖rgb_i−rgb_j‖²/σ_rgb²)
-
-    The grid has 2r + 1 points a side, s pixels apart, s being 1/``steps_across`` of the picture's longer side: colours nearby
-    decide, whatever the picture's resolution.
-
-    Args:
-        probs: of the network.
-        rgb: in [0, 1].
-        weight: w. A message is a mean over the grid, in [0, 1].
-        radius: r.
-        steps_across: steps s along the longer side.
-        sigma_rgb: width in colour.
-        num_steps: of the mean field.
-
-    Cost: (2r + 1)² pairs a pixel and step; 0.1 s for 7 classes of a quarter of a megapixel on one core, compiled.
-
-    Reference: Krähenbühl & Koltun, arXiv 1210.5644, with the window of Obukhov et al., *Gated CRF Loss*, arXiv 1906.04651.
-    """
-    log_p = probs.clamp(min=SMALLEST).log()
-    step = max(1, round(max(probs.shape[-2:]) / steps_across))
-    guide, q = rgb / sigma_rgb, probs
-    for _ in range(num_steps):
-        q = windowed_filter(q, guide, radius=radius, dilation=step, sigma_px=float(radius * step))
-        q = (log_p + weight * q).softmax(1)
-    return q
-
-
 #: By name; each takes probabilities and colours, and its own numbers.
-REFINEMENTS: dict[str, Callable[..., Tensor]] = {"dense_crf": dense_crf, "tree": tree, "window": window}
+REFINEMENTS: dict[str, Callable[..., Tensor]] = {"dense_crf": dense_crf, "tree": tree, "window": window_mean_field}
 
 
 def refined(name: str, probs: Float[Tensor, "C H W"], rgb: Any) -> Float[Tensor, "C H W"]:

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from scribbleseg.losses import PseudoLabelLoss
+from scribbleseg.losses.pseudo_label import Window
 from tests.fake.maps import GRIDS, make_maps, pad_maps, renumber
 from tests.reference import pseudo_labels as truth
 
@@ -46,9 +48,33 @@ def test_equals_the_loops(size, grid, confidence, among):
     assert float(PseudoLabelLoss(**numbers)(**data)) == pytest.approx(expected / count, rel=1e-10)
 
 
-def test_gradcheck():
-    data = make((4, 6), (4, 3))
-    loss = PseudoLabelLoss(confidence=0.6)
+WINDOW = {"weight": 3.0, "radius": 2, "steps_across": 6.0, "sigma_rgb": 0.5, "num_steps": 2}
+
+
+def make_fine(*args: Any, **how: Any) -> dict[str, Tensor]:
+    """The same with colours, for labels as fine as the image."""
+    return make(*args, **how) | {"rgb": make_maps(*args, **how)["rgb"]}
+
+
+@pytest.mark.parametrize("among", ["drawn", "all"])
+@pytest.mark.parametrize("confidence", [0.0, 0.7])
+@pytest.mark.parametrize(("size", "grid"), GRIDS)
+def test_refined_labels_equal_the_loops(size, grid, confidence, among):
+    data = make_fine(size, grid, num_classes=4)
+    loss = PseudoLabelLoss(confidence=confidence, among=among, refine=Window(**WINDOW))
+    keys = ("logits", "teacher_clean_logits")
+    logits, teacher = (F.interpolate(data[key], size=size, mode="bilinear") for key in keys)
+    words = (logits, data["labels"], data["drawn"], teacher, data["valid"], data["rgb"])
+    expected, count = truth.refined_pseudo_label(*words, confidence=confidence, among=among, window=WINDOW)
+    got = loss.terms(data["logits"], **{key: data[key] for key in loss.needs})
+    assert int(got.count) == count > 0
+    assert float(got.sum) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("refine", [None, Window(**WINDOW)])
+def test_gradcheck(refine):
+    data = make_fine((4, 6), (4, 3))
+    loss = PseudoLabelLoss(confidence=0.6, refine=refine)
     assert torch.autograd.gradcheck(lambda x: loss(**data | {"logits": x}), data["logits"].requires_grad_())
 
 
@@ -73,6 +99,32 @@ class TestWhatIsLearned:
         assert [total for total, _ in believed] == sorted({total for total, _ in believed})
         assert believed[0][0] == 0
         assert len({count for _, count in believed}) == 1, "the count is no matter of predictions"
+
+    def test_refined_labels_end_where_a_colour_ends(self):
+        """The teacher's border is two pixels late; the network is asked for the colours' own."""
+        data = make_fine((24, 32), (24, 32))
+        data["labels"], data["drawn"] = torch.full_like(data["labels"], 255), torch.ones_like(data["drawn"])
+        data["rgb"] = torch.zeros_like(data["rgb"])
+        data["rgb"][..., 16:] = 0.8
+        data["teacher_clean_logits"] = torch.zeros_like(data["logits"])
+        data["teacher_clean_logits"][:, 0, :, :18] = data["teacher_clean_logits"][:, 1, :, 18:] = 3.0
+        data["logits"].requires_grad_()
+        PseudoLabelLoss(refine=Window(steps_across=32.0))(**data).backward()
+        asked = data["logits"].grad.argmin(1)
+        assert (asked[..., :16] == 0)[data["valid"][..., :16]].all()
+        assert (asked[..., 16:] == 1)[data["valid"][..., 16:]].all()
+
+    def test_refined_labels_grow_from_the_strokes(self):
+        """A teacher that is sure of the wrong class is overruled beside a stroke of the same colour."""
+        data = make_fine((9, 9), (9, 9))
+        data["valid"], data["rgb"] = torch.ones_like(data["valid"]), torch.zeros_like(data["rgb"])
+        data["drawn"] = torch.ones_like(data["drawn"])
+        data["labels"] = torch.full_like(data["labels"], 2)
+        data["labels"][:, 4, 4] = 255
+        data["teacher_clean_logits"] = torch.tensor([2.0, 0.0, 0.0], dtype=torch.float64).view(1, 3, 1, 1).expand(2, 3, 9, 9)
+        data["logits"].requires_grad_()
+        PseudoLabelLoss(refine=Window())(**data).backward()
+        assert (data["logits"].grad[:, :, 4, 4].argmin(1) == 2).all()
 
     def test_only_unlabelled_valid_pixels_get_a_gradient(self):
         data = make((4, 6), (4, 6))

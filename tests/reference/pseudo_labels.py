@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from tests.reference.losses import UNLABELLED, cell_label, cell_valid, cells, softmax
+from tests.reference.mean_field import window_mean_field
 
 
 def prediction(logits: Tensor, b: int, y: int, x: int) -> list[float]:
@@ -50,6 +51,41 @@ def pseudo_label(
             q = softmax([teacher[b, c, y, x].item() for c in classes])
             if max(q) >= confidence:
                 total -= math.log(prediction(logits, b, y, x)[classes[q.index(max(q))]])
+    return total, count
+
+
+def refined_pseudo_label(
+    logits: Tensor,
+    labels: Tensor,
+    drawn: Tensor,
+    teacher: Tensor,
+    valid: Tensor,
+    rgb: Tensor,
+    confidence: float,
+    among: str,
+    window: dict[str, float],
+) -> tuple[float, int]:
+    """Return the same where scores are as fine as the image and labels come from a mean field that knows the strokes."""
+    num_classes, height, width = logits.shape[1:]
+    numbers = {key: window[key] for key in ("weight", "radius", "sigma_rgb", "num_steps")}
+    step = max(1, round(max(height, width) / window["steps_across"]))
+    total, count = 0.0, 0
+    for b, places in enumerate(valid_cells(valid, height, width)):
+        classes = [c for c in range(num_classes) if among == "all" or drawn[b, c]] or list(range(num_classes))
+        p = np.zeros((num_classes, height, width))
+        for y in range(height):
+            for x in range(width):
+                known = int(labels[b, y, x])
+                if known != UNLABELLED:
+                    p[known, y, x] = 1
+                else:
+                    p[classes, y, x] = softmax([teacher[b, c, y, x].item() for c in classes])
+        q = window_mean_field(p, rgb[b].numpy(), valid[b].numpy(), step=step, **numbers)  # type: ignore[arg-type]
+        for y, x in places:
+            if int(labels[b, y, x]) == UNLABELLED:
+                count += 1
+                if q[:, y, x].max() >= confidence:
+                    total -= math.log(prediction(logits, b, y, x)[int(q[:, y, x].argmax())])
     return total, count
 
 

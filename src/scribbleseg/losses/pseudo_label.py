@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
+from torch.nn import functional as F
 
 from scribbleseg.config import Fraction
 from scribbleseg.losses.base import Loss, among_drawn, at_grid, at_least_float32
+from scribbleseg.ops.mean_field import window_mean_field
 from scribbleseg.records import UNLABELLED, Terms
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Window(BaseModel):
+    """Numbers of the mean field that draws labels to the borders of colours nearby; see ``ops.mean_field``.
+
+    Attributes:
+        weight: of a message, which is a mean over the window, against the log-probability of the teacher.
+        radius: window half-width, in steps.
+        steps_across: steps along the longer side of the map the loss is given: in training, of a crop.
+        sigma_rgb: width in colour, on the [0, 1] range.
+        num_steps: of the mean field.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    weight: Positive = 10.0
+    radius: Annotated[int, Field(ge=1)] = 4
+    steps_across: Positive = 43.0
+    sigma_rgb: Positive = 0.05
+    num_steps: Annotated[int, Field(ge=1)] = 3
 
 
 class PseudoLabelLoss(Loss):
@@ -28,11 +53,17 @@ class PseudoLabelLoss(Loss):
     draw every class they see, as in ScribbleSup, on ACDC and in most tools; for strokes that leave classes out, see
     ``among``. An image without any stroke has all classes to choose from.
 
+    With ``refine`` the labels are as fine as the image: scores of teacher and network are enlarged to its grid, the strokes
+    take the place of what the teacher says there, and q becomes the marginals of a mean field in a window of each pixel,
+    which draws borders that no coarse grid has. U are then pixels of the image.
+
     Args:
         confidence: τ, the least probability of a label, once the other classes are out.
         among: the classes a label may be of: those ``drawn`` in the image, or ``all``.
+        refine: numbers of the mean field, ``{}`` for its defaults; None leaves the teacher's labels as they are.
 
-    Cost: linear in B·C·h·w; the training step runs the averaged network once more, without a gradient.
+    Cost: linear in B·C·h·w; the training step runs the averaged network once more, without a gradient. With ``refine``
+    linear in B·C·H·W, and (2r + 1)² pairs a pixel and step of the mean field.
 
     Reference: Lee, *Pseudo-Label*, ICML 2013 workshop, with the threshold of Sohn et al., *FixMatch*, arXiv 2001.07685, and
     the teacher of Tarvainen, Valpola, arXiv 1703.01780. Labels among the drawn classes alone are what ScribbleSup's graph
@@ -50,10 +81,13 @@ class PseudoLabelLoss(Loss):
 
     needs: ClassVar[frozenset[str]] = frozenset({"labels", "drawn", "teacher_clean_logits", "valid"})
 
-    def __init__(self, *, confidence: Fraction = 0.8, among: Literal["drawn", "all"] = "drawn") -> None:
+    def __init__(
+        self, *, confidence: Fraction = 0.8, among: Literal["drawn", "all"] = "drawn", refine: Window | None = None
+    ) -> None:
         super().__init__()
-        self.confidence, self.among = confidence, among
+        self.confidence, self.among, self.refine = confidence, among, refine
         self.needs = PseudoLabelLoss.needs - (frozenset() if among == "drawn" else {"drawn"})
+        self.needs |= frozenset() if refine is None else {"rgb"}
 
     def terms(  # type: ignore[override]
         self,
@@ -63,16 +97,31 @@ class PseudoLabelLoss(Loss):
         teacher_clean_logits: Float[Tensor, "B C h w"],
         valid: Bool[Tensor, "B H W"],
         drawn: Bool[Tensor, "B K"] | None = None,
+        rgb: Float[Tensor, "B 3 H W"] | None = None,
     ) -> Terms:
         """Return the sum and the count; arguments as in :meth:`Loss.forward`."""
         logits, scores = at_least_float32(logits), at_least_float32(teacher_clean_logits.detach())
+        if self.refine is not None:
+            logits, scores = _enlarged(logits, labels), _enlarged(scores, labels)
         _, known, inside = at_grid(logits, labels=labels, valid=valid)
         assert known is not None
         assert inside is not None
         if self.among == "drawn":
             assert drawn is not None
             scores = among_drawn(scores, drawn)
-        sure, label = scores.softmax(1).max(1)
-        free = inside & (known == UNLABELLED)
+        free = known == UNLABELLED
+        probs = scores.softmax(1)
+        if self.refine is not None:
+            assert rgb is not None
+            given = F.one_hot(known.long().masked_fill(free, 0), probs.shape[1]).movedim(-1, 1).to(probs.dtype)
+            probs = torch.where(free[:, None], probs, given)
+            probs = window_mean_field(probs, rgb.to(probs.dtype), inside, **self.refine.model_dump())
+        sure, label = probs.max(1)
         cost = -logits.log_softmax(1).gather(1, label[:, None])[:, 0]
-        return Terms(torch.where(free & (sure >= self.confidence), cost, 0.0).sum(), free.sum().to(cost.dtype))
+        asked = inside & free
+        return Terms(torch.where(asked & (sure >= self.confidence), cost, 0.0).sum(), asked.sum().to(cost.dtype))
+
+
+def _enlarged(scores: Float[Tensor, "B C h w"], labels: Int[Tensor, "B H W"]) -> Float[Tensor, "B C H W"]:
+    """Return the scores on the grid of the labels, as prediction enlarges them."""
+    return F.interpolate(scores, size=labels.shape[-2:], mode="bilinear", align_corners=False)
