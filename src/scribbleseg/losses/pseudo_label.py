@@ -33,7 +33,7 @@ class Window(BaseModel):
 
     weight: Positive = 10.0
     radius: Annotated[int, Field(ge=1)] = 4
-    steps_across: Positive = 43.0
+    steps_across: Positive = 64.0
     sigma_rgb: Positive = 0.05
     num_steps: Annotated[int, Field(ge=1)] = 3
 
