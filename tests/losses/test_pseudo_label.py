@@ -23,7 +23,9 @@ def make(*args: Any, **how: Any) -> dict[str, Tensor]:
     drawn = torch.zeros(num_images, 255, dtype=torch.bool)
     drawn[:, :num_classes] = True
     for b in range(num_images):
-        drawn[b, (num_classes - 1 - b) % num_classes] = False
+        absent = (num_classes - 1 - b) % num_classes
+        drawn[b, absent] = False
+        maps["labels"][b][maps["labels"][b] == absent] = 255
     rng = torch.Generator().manual_seed(11)
     teacher = 2 * torch.randn(maps["logits"].shape, generator=rng, dtype=torch.float64)
     return {k: maps[k] for k in ("logits", "labels", "valid")} | {"drawn": drawn, "teacher_clean_logits": teacher}
@@ -176,7 +178,7 @@ class TestInvariance:
 
     def test_padding(self):
         data = make()
-        larger = pad_maps(make_maps()) | {"drawn": data["drawn"]}
+        larger = pad_maps(make_maps() | {"labels": data["labels"]}) | {"drawn": data["drawn"]}
         larger["teacher_clean_logits"] = torch.nn.functional.pad(data["teacher_clean_logits"], (0, 2, 0, 1), value=9.0)
         assert terms(larger) == pytest.approx(terms(data), rel=1e-12)
 

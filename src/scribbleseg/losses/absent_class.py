@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from scribbleseg.losses.base import Loss, among_drawn, at_grid, at_least_float32
+from scribbleseg.losses.base import Loss, at_grid, at_least_float32, possible_classes
 from scribbleseg.records import UNLABELLED, Terms
 
 
@@ -51,5 +51,6 @@ class AbsentClassLoss(Loss):
         assert known is not None
         assert inside is not None
         asked = inside & (known == UNLABELLED) & drawn[:, : logits.shape[1]].any(1)[:, None, None]
-        log_p = logits.logsumexp(1) - among_drawn(logits, drawn).logsumexp(1)
+        absent = ~possible_classes(drawn, logits.shape[1])[:, :, None, None]
+        log_p = logits.logsumexp(1) - logits.masked_fill(absent, -torch.inf).logsumexp(1)
         return Terms(torch.where(asked, log_p, 0.0).sum(), asked.sum().to(log_p.dtype))

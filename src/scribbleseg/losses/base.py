@@ -89,11 +89,10 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-def among_drawn(scores: Float[Tensor, "B C h w"], drawn: Bool[Tensor, "B K"]) -> Float[Tensor, "B C h w"]:
-    """Return the scores with −∞ for classes that nobody drew in the image; without any stroke in it, all as they are."""
-    possible = drawn[:, : scores.shape[1]]
-    possible = possible | ~possible.any(1, keepdim=True)
-    return scores.masked_fill(~possible[:, :, None, None], -torch.inf)
+def possible_classes(drawn: Bool[Tensor, "B K"], num_classes: int) -> Bool[Tensor, "B C"]:
+    """Return the classes that were drawn in each image; in one without any stroke, all of them."""
+    found = drawn[:, :num_classes]
+    return found | ~found.any(1, keepdim=True)
 
 
 def at_grid(

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from scribbleseg.config import Fraction
-from scribbleseg.losses.base import Loss, among_drawn, at_grid, at_least_float32
+from scribbleseg.losses.base import Loss, at_grid, at_least_float32, possible_classes
 from scribbleseg.ops.mean_field import window_mean_field
 from scribbleseg.records import UNLABELLED, Terms
 
@@ -106,20 +106,35 @@ class PseudoLabelLoss(Loss):
         _, known, inside = at_grid(logits, labels=labels, valid=valid)
         assert known is not None
         assert inside is not None
+        sure, label = self._labels(scores, known, inside, drawn, rgb)
+        asked = inside & (known == UNLABELLED)
+        cost = F.cross_entropy(logits, label, reduction="none")
+        return Terms(torch.where(asked & (sure >= self.confidence), cost, 0.0).sum(), asked.sum().to(cost.dtype))
+
+    def _labels(
+        self,
+        scores: Float[Tensor, "B C h w"],
+        known: Int[Tensor, "B h w"],
+        inside: Bool[Tensor, "B h w"],
+        drawn: Bool[Tensor, "B K"] | None,
+        rgb: Float[Tensor, "B 3 h w"] | None,
+    ) -> tuple[Float[Tensor, "B h w"], Int[Tensor, "B h w"]]:
+        """Return how sure each label is, and its class. What costs is done for the possible classes of an image alone."""
+        possible = torch.ones_like(scores[:, :, 0, 0], dtype=torch.bool)
         if self.among == "drawn":
             assert drawn is not None
-            scores = among_drawn(scores, drawn)
-        free = known == UNLABELLED
-        probs = scores.softmax(1)
+            possible = possible_classes(drawn, scores.shape[1])
+        most = int(possible.sum(1).amax())
+        classes = torch.argsort((~possible).byte(), dim=1, stable=True)[:, :most]
+        scores = scores.gather(1, classes[:, :, None, None].expand(-1, -1, *scores.shape[-2:]))
+        probs = scores.masked_fill(~possible.gather(1, classes)[:, :, None, None], -torch.inf).softmax(1)
         if self.refine is not None:
             assert rgb is not None
-            given = F.one_hot(known.long().masked_fill(free, 0), probs.shape[1]).movedim(-1, 1).to(probs.dtype)
-            probs = torch.where(free[:, None], probs, given)
+            strokes = (classes[:, :, None, None] == known[:, None]).to(probs.dtype)
+            probs = torch.where((known == UNLABELLED)[:, None], probs, strokes)
             probs = window_mean_field(probs, rgb.to(probs.dtype), inside, **self.refine.model_dump())
-        sure, label = probs.max(1)
-        cost = -logits.log_softmax(1).gather(1, label[:, None])[:, 0]
-        asked = inside & free
-        return Terms(torch.where(asked & (sure >= self.confidence), cost, 0.0).sum(), asked.sum().to(cost.dtype))
+        sure, index = probs.max(1)
+        return sure, classes.gather(1, index.flatten(1)).view_as(index)
 
 
 def _enlarged(scores: Float[Tensor, "B C h w"], labels: Int[Tensor, "B H W"]) -> Float[Tensor, "B C H W"]:
