@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -36,56 +37,42 @@ def teacher_consistency(logits: Tensor, teacher: Tensor, valid: Tensor, max_entr
 
 
 def pseudo_label(
-    logits: Tensor, labels: Tensor, drawn: Tensor, teacher: Tensor, valid: Tensor, confidence: float, among: str
-) -> tuple[float, int]:
-    """Return Σ_i −ln p_i(y_i) over unlabelled valid cells whose label y_i is sure enough, and the number of all of them."""
-    num_classes, h, w = logits.shape[1:]
-    total, count = 0.0, 0
-    for b, places in enumerate(valid_cells(valid, h, w)):
-        known = cells(labels[b].tolist(), h, w, cell_label)
-        classes = [c for c in range(num_classes) if among == "all" or drawn[b, c]] or list(range(num_classes))
-        for y, x in places:
-            if known[y][x] != UNLABELLED:
-                continue
-            count += 1
-            q = softmax([teacher[b, c, y, x].item() for c in classes])
-            if max(q) >= confidence:
-                total -= math.log(prediction(logits, b, y, x)[classes[q.index(max(q))]])
-    return total, count
-
-
-def refined_pseudo_label(
     logits: Tensor,
     labels: Tensor,
     drawn: Tensor,
     teacher: Tensor,
     valid: Tensor,
-    rgb: Tensor,
     confidence: float,
     among: str,
-    window: dict[str, float],
+    balance: float = 0.0,
+    rgb: Tensor | None = None,
+    window: dict[str, float] | None = None,
 ) -> tuple[float, int]:
-    """Return the same where scores are as fine as the image and labels come from a mean field that knows the strokes."""
-    num_classes, height, width = logits.shape[1:]
-    numbers = {key: window[key] for key in ("weight", "radius", "sigma_rgb", "num_steps")}
-    step = max(1, round(max(height, width) / window["steps_across"]))
+    """Return Σ_i −a_i ln p_i(y_i) over unlabelled valid cells whose label y_i is sure enough, and the number of all of them.
+
+    With a window, the scores are as fine as the image and labels come from a mean field that knows the strokes.
+    """
+    num_classes, h, w = logits.shape[1:]
     total, count = 0.0, 0
-    for b, places in enumerate(valid_cells(valid, height, width)):
+    for b, places in enumerate(valid_cells(valid, h, w)):
+        known = cells(labels[b].tolist(), h, w, cell_label)
         classes = [c for c in range(num_classes) if among == "all" or drawn[b, c]] or list(range(num_classes))
-        p = np.zeros((num_classes, height, width))
-        for y in range(height):
-            for x in range(width):
-                known = int(labels[b, y, x])
-                if known != UNLABELLED:
-                    p[known, y, x] = 1
-                else:
-                    p[classes, y, x] = softmax([teacher[b, c, y, x].item() for c in classes])
-        q = window_mean_field(p, rgb[b].numpy(), valid[b].numpy(), step=step, **numbers)  # type: ignore[arg-type]
-        for y, x in places:
-            if int(labels[b, y, x]) == UNLABELLED:
-                count += 1
-                if q[:, y, x].max() >= confidence:
-                    total -= math.log(prediction(logits, b, y, x)[int(q[:, y, x].argmax())])
+        q = np.zeros((num_classes, h, w))
+        for y in range(h):
+            for x in range(w):
+                q[classes, y, x] = softmax([teacher[b, c, y, x].item() for c in classes])
+                if window is not None and known[y][x] != UNLABELLED:
+                    q[:, y, x] = np.arange(num_classes) == known[y][x]
+        if window is not None and rgb is not None:
+            numbers: dict[str, Any] = {key: window[key] for key in ("weight", "radius", "sigma_rgb", "num_steps")}
+            step = max(1, round(max(h, w) / window["steps_across"]))
+            q = window_mean_field(q, rgb[b].numpy(), valid[b].numpy(), step=step, **numbers)
+        asked = [(y, x) for y, x in places if known[y][x] == UNLABELLED]
+        taken = [(y, x, int(q[:, y, x].argmax())) for y, x in asked if q[:, y, x].max() >= confidence]
+        shares = [sum(c == other for _, _, other in taken) ** -balance for _, _, c in taken]
+        for (y, x, c), share in zip(taken, shares, strict=True):
+            total -= share * len(shares) / sum(shares) * math.log(prediction(logits, b, y, x)[c])
+        count += len(asked)
     return total, count
 
 
