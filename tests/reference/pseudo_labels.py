@@ -44,11 +44,10 @@ def pseudo_label(
     valid: Tensor,
     confidence: float,
     among: str,
-    balance: float = 0.0,
     rgb: Tensor | None = None,
     window: dict[str, float] | None = None,
 ) -> tuple[float, int]:
-    """Return Σ_i −a_i ln p_i(y_i) over unlabelled valid cells whose label y_i is sure enough, and the number of all of them.
+    """Return Σ_i −ln p_i(y_i) over unlabelled valid cells whose label y_i is sure enough, and the number of all of them.
 
     With a window, the scores are as fine as the image and labels come from a mean field that knows the strokes.
     """
@@ -68,10 +67,8 @@ def pseudo_label(
             step = max(1, round(max(h, w) / window["steps_across"]))
             q = window_mean_field(q, rgb[b].numpy(), valid[b].numpy(), step=step, **numbers)
         asked = [(y, x) for y, x in places if known[y][x] == UNLABELLED]
-        taken = [(y, x, int(q[:, y, x].argmax())) for y, x in asked if q[:, y, x].max() >= confidence]
-        shares = [sum(c == other for _, _, other in taken) ** -balance for _, _, c in taken]
-        for (y, x, c), share in zip(taken, shares, strict=True):
-            total -= share * len(shares) / sum(shares) * math.log(prediction(logits, b, y, x)[c])
+        taken = [(y, x) for y, x in asked if q[:, y, x].max() >= confidence]
+        total -= sum(math.log(prediction(logits, b, y, x)[int(q[:, y, x].argmax())]) for y, x in taken)
         count += len(asked)
     return total, count
 

@@ -41,9 +41,8 @@ class Window(BaseModel):
 class PseudoLabelLoss(Loss):
     """Cross-entropy of unlabelled pixels with the class that the averaged network gives them, where that is sure enough.
 
-        L = −(1/|U|) Σ_{i∈U} a_i [q_i(y_i) ≥ τ] log p_i(y_i),   y_i = argmax_c q_i(c)
+        L = −(1/|U|) Σ_{i∈U} [q_i(y_i) ≥ τ] log p_i(y_i),   y_i = argmax_c q_i(c)
         q_i = softmax of the teacher's scores over the classes that were drawn in i's image
-        a_i ∝ n(y_i)^−γ,   n(c) the labels of class c in i's image, a scaled to a mean of 1 over them
 
     U are the valid pixels of the logits' grid that nobody drew on, p the softmax of the network. The teacher sees the image
     in its true colours, without noise; it gets no gradient. A pixel it is unsure of adds nothing and is counted all the same,
@@ -58,13 +57,9 @@ class PseudoLabelLoss(Loss):
     take the place of what the teacher says there, and q becomes the marginals of a mean field in a window of each pixel,
     which draws borders that no coarse grid has. U are then pixels of the image.
 
-    With γ = ``balance`` above 0 small things weigh more than their area. At 0 a network that learns from its own average
-    forgets poles and signs step by step: each is too small to be missed.
-
     Args:
         confidence: τ, the least probability of a label, once the other classes are out.
         among: the classes a label may be of: those ``drawn`` in the image, or ``all``.
-        balance: γ, in [0, 1]; at 1 every class that is labelled in an image weighs the same there.
         refine: numbers of the mean field, ``{}`` for its defaults; None leaves the teacher's labels as they are.
 
     Cost: linear in B·C·h·w; the training step runs the averaged network once more, without a gradient. With ``refine``
@@ -91,11 +86,10 @@ class PseudoLabelLoss(Loss):
         *,
         confidence: Fraction = 0.8,
         among: Literal["drawn", "all"] = "drawn",
-        balance: Fraction = 0.0,
         refine: Window | None = None,
     ) -> None:
         super().__init__()
-        self.confidence, self.among, self.balance, self.refine = confidence, among, balance, refine
+        self.confidence, self.among, self.refine = confidence, among, refine
         self.needs = PseudoLabelLoss.needs - (frozenset() if among == "drawn" else {"drawn"})
         self.needs |= frozenset() if refine is None else {"rgb"}
 
@@ -119,10 +113,7 @@ class PseudoLabelLoss(Loss):
         sure, label = self._labels(scores, known, inside, drawn, rgb)
         asked = inside & (known == UNLABELLED)
         cost = F.cross_entropy(logits, label, reduction="none")
-        taken = (asked & (sure >= self.confidence)).to(cost.dtype)
-        if self.balance:
-            taken = taken * _balanced(label, taken, logits.shape[1], self.balance)
-        return Terms(torch.where(taken > 0, taken * cost, 0.0).sum(), asked.sum().to(cost.dtype))
+        return Terms(torch.where(asked & (sure >= self.confidence), cost, 0.0).sum(), asked.sum().to(cost.dtype))
 
     def _labels(
         self,
@@ -148,17 +139,6 @@ class PseudoLabelLoss(Loss):
             probs = window_mean_field(probs, rgb.to(probs.dtype), inside, **self.refine.model_dump())
         sure, index = probs.max(1)
         return sure, classes.gather(1, index.flatten(1)).view_as(index)
-
-
-def _balanced(
-    label: Int[Tensor, "B h w"], taken: Float[Tensor, "B h w"], num_classes: int, power: float
-) -> Float[Tensor, "B h w"]:
-    """Return n(c)^−power of each label, n counted in its image, scaled to a mean of 1 over the pixels that are taken."""
-    flat, share = label.flatten(1), taken.flatten(1)
-    number = share.new_zeros(len(share), num_classes).scatter_add(1, flat, share)
-    weight = number.clamp(min=1) ** -power
-    weight = weight * number.sum(1, keepdim=True) / (weight * number).sum(1, keepdim=True).clamp(min=1e-12)
-    return weight.gather(1, flat).view_as(taken)
 
 
 def _enlarged(scores: Float[Tensor, "B C h w"], labels: Int[Tensor, "B H W"]) -> Float[Tensor, "B C H W"]:
