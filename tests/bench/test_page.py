@@ -46,6 +46,13 @@ def test_scores_are_means_over_seeds_and_shares_of_the_gap(table, tmp_path):
     assert "### b" not in text
 
 
+def test_every_machine_is_named(table, tmp_path):
+    gpu = {"machine": MACHINE | {"processor": "another", "accelerator": "a GPU"}, "commit": "abc"}
+    results = [result("low", 0, 0.5), result("high", 0, 0.6), result("variant", 0, 0.6, provenance=gpu)]
+    text = section(table, results, tmp_path, "x")
+    assert "Seed 0. a processor, 2 cores, no GPU, 1 thread a run; another, a GPU. Commits abc." in text
+
+
 def test_an_end_that_is_missing_or_a_gap_that_is_none_leaves_shares_out(table, tmp_path):
     assert row(section(table, [result("low", 0, 0.5)], tmp_path, "x"), "low")[3] == "–"
     assert row(section(table, [result("low", 0, 0.5), result("high", 0, 0.5)], tmp_path, "x"), "high")[3] == "–"

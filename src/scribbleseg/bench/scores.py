@@ -81,18 +81,23 @@ def paired(mine: Sequence[Result], one: str, other: str) -> tuple[float, float] 
 
 def shared(mine: Sequence[Result]) -> str:
     """Return what all rows have in common, in a few sentences."""
-    config, machine = mine[0]["config"], mine[0]["provenance"]["machine"]
+    config = mine[0]["config"]
     training, data, model = config["training"], config["data"], config["model"]
     size = f"images {data['longest_px']} px long" if data["longest_px"] else "images of their own size"
-    where = machine["accelerator"] or f"{machine['cores']} cores, no GPU, {machine['threads']} thread a run"
+    machines = sorted({_machine(r["provenance"]["machine"]) for r in mine})
     seeds = sorted({r["seed"] for r in mine})
     mark = f"**Protocol “{mine[0]['protocol']}”, not the whole table's.** " if mine[0]["protocol"] else ""
     return (
         f"{mark}{training['max_steps']} steps of {training['batch_size']}; crops of {data['crop_px']} px from {size}, zoom "
         f"{data['scale'][0]} to {data['scale'][1]}; {backbone(model['backbone'])}, {model['decoder']} decoder. "
-        f"Seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}. {machine['processor']}, {where}. "
+        f"Seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}. {'; '.join(machines)}. "
         f"Commits {', '.join(sorted({str(r['provenance']['commit']) for r in mine}))}."
     )
+
+
+def _machine(found: Mapping[str, Any]) -> str:
+    where = found["accelerator"] or f"{found['cores']} cores, no GPU, {found['threads']} thread a run"
+    return f"{found['processor']}, {where}"
 
 
 def backbone(source: str | Mapping[str, Any]) -> str:
