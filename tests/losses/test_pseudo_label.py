@@ -37,12 +37,12 @@ def terms(data: dict[str, Tensor], **numbers: Any) -> tuple[float, int]:
     return float(result.sum.detach()), int(result.count)
 
 
-@pytest.mark.parametrize("among", ["drawn", "all"])
+@pytest.mark.parametrize(("among", "margin"), [("drawn", 0.0), ("drawn", 0.2), ("all", 0.1)])
 @pytest.mark.parametrize("confidence", [0.0, 0.7, 0.9])
 @pytest.mark.parametrize(("size", "grid"), GRIDS)
-def test_equals_the_loops(size, grid, confidence, among):
+def test_equals_the_loops(size, grid, confidence, among, margin):
     data = make(size, grid, num_classes=4)
-    numbers = {"confidence": confidence, "among": among}
+    numbers = {"confidence": confidence, "among": among, "margin": margin}
     expected, count = truth.pseudo_label(*(data[key] for key in NEEDED), **numbers)
     total, counted = terms(data, **numbers)
     assert count == counted > 0
@@ -58,12 +58,12 @@ def make_fine(*args: Any, **how: Any) -> dict[str, Tensor]:
     return make(*args, **how) | {"rgb": make_maps(*args, **how)["rgb"]}
 
 
-@pytest.mark.parametrize("among", ["drawn", "all"])
+@pytest.mark.parametrize(("among", "margin"), [("drawn", 0.0), ("drawn", 0.2), ("all", 0.1)])
 @pytest.mark.parametrize("confidence", [0.0, 0.7])
 @pytest.mark.parametrize(("size", "grid"), GRIDS)
-def test_refined_labels_equal_the_loops(size, grid, confidence, among):
+def test_refined_labels_equal_the_loops(size, grid, confidence, among, margin):
     data = make_fine(size, grid, num_classes=4)
-    numbers = {"confidence": confidence, "among": among}
+    numbers = {"confidence": confidence, "among": among, "margin": margin}
     loss = PseudoLabelLoss(**numbers, refine=Window(**WINDOW))
     keys = ("logits", "teacher_clean_logits")
     logits, teacher = (F.interpolate(data[key], size=size, mode="bilinear") for key in keys)
@@ -128,6 +128,19 @@ class TestWhatIsLearned:
         data["logits"].requires_grad_()
         PseudoLabelLoss(refine=Window())(**data).backward()
         assert (data["logits"].grad[:, :, 4, 4].argmin(1) == 2).all()
+
+    def test_near_a_stroke_no_other_class_is_believed(self):
+        """The teacher takes a pole for the road around it; beside the pole's stroke it is not asked."""
+        data = make((9, 9), (9, 9), num_images=1, holes=False)
+        data["labels"], data["drawn"] = torch.full_like(data["labels"], 255), torch.ones_like(data["drawn"])
+        data["labels"][0, 3:6, 4] = 1
+        data["teacher_clean_logits"] = torch.tensor([9.0, 0.0, 0.0], dtype=torch.float64).view(1, 3, 1, 1).expand(1, 3, 9, 9)
+        data["logits"].requires_grad_()
+        PseudoLabelLoss(margin=0.2)(**data).backward()  # two of nine pixels
+        believed = data["logits"].grad[0].abs().sum(0) > 0
+        expected = torch.ones(9, 9, dtype=torch.bool)
+        expected[1:8, 2:7] = False
+        assert torch.equal(believed, expected)
 
     def test_only_unlabelled_valid_pixels_get_a_gradient(self):
         data = make((4, 6), (4, 6))

@@ -44,12 +44,13 @@ def pseudo_label(
     valid: Tensor,
     confidence: float,
     among: str,
+    margin: float = 0.0,
     rgb: Tensor | None = None,
     window: dict[str, float] | None = None,
 ) -> tuple[float, int]:
     """Return Σ_i −ln p_i(y_i) over unlabelled valid cells whose label y_i is sure enough, and the number of all of them.
 
-    With a window, the scores are as fine as the image and labels come from a mean field that knows the strokes.
+    Near a stroke of another class no label counts. With a window, the scores are as fine as the image and labels come from a mean field that knows the strokes.
     """
     num_classes, h, w = logits.shape[1:]
     total, count = 0.0, 0
@@ -67,7 +68,13 @@ def pseudo_label(
             step = max(1, round(max(h, w) / window["steps_across"]))
             q = window_mean_field(q, rgb[b].numpy(), valid[b].numpy(), step=step, **numbers)
         asked = [(y, x) for y, x in places if known[y][x] == UNLABELLED]
-        taken = [(y, x) for y, x in asked if q[:, y, x].max() >= confidence]
+        reach = round(margin * max(h, w))
+        taken = []
+        for y, x in asked:
+            around = [row[max(0, x - reach) : x + reach + 1] for row in known[max(0, y - reach) : y + reach + 1]]
+            others = {c for row in around for c in row} - {UNLABELLED, int(q[:, y, x].argmax())}
+            if q[:, y, x].max() >= confidence and not others:
+                taken.append((y, x))
         total -= sum(math.log(prediction(logits, b, y, x)[int(q[:, y, x].argmax())]) for y, x in taken)
         count += len(asked)
     return total, count

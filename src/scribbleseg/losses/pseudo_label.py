@@ -57,9 +57,13 @@ class PseudoLabelLoss(Loss):
     take the place of what the teacher says there, and q becomes the marginals of a mean field in a window of each pixel,
     which draws borders that no coarse grid has. U are then pixels of the image.
 
+    Nearer to a stroke than ``margin`` no pixel is labelled with another class than the stroke's: around a large thing's stroke
+    there is nothing else, and a small thing is not painted over by what lies around it.
+
     Args:
         confidence: τ, the least probability of a label, once the other classes are out.
         among: the classes a label may be of: those ``drawn`` in the image, or ``all``.
+        margin: share of the longer side of the map that labels are made on.
         refine: numbers of the mean field, ``{}`` for its defaults; None leaves the teacher's labels as they are.
 
     Cost: linear in B·C·h·w; the training step runs the averaged network once more, without a gradient. With ``refine``
@@ -86,10 +90,11 @@ class PseudoLabelLoss(Loss):
         *,
         confidence: Fraction = 0.8,
         among: Literal["drawn", "all"] = "drawn",
+        margin: Fraction = 0.0,
         refine: Window | None = None,
     ) -> None:
         super().__init__()
-        self.confidence, self.among, self.refine = confidence, among, refine
+        self.confidence, self.among, self.margin, self.refine = confidence, among, margin, refine
         self.needs = PseudoLabelLoss.needs - (frozenset() if among == "drawn" else {"drawn"})
         self.needs |= frozenset() if refine is None else {"rgb"}
 
@@ -123,7 +128,7 @@ class PseudoLabelLoss(Loss):
         drawn: Bool[Tensor, "B K"] | None,
         rgb: Float[Tensor, "B 3 h w"] | None,
     ) -> tuple[Float[Tensor, "B h w"], Int[Tensor, "B h w"]]:
-        """Return how sure each label is, and its class. What costs is done for the possible classes of an image alone."""
+        """Return how sure each label is (−1 where none may be) and its class; only an image's possible classes cost anything."""
         possible = torch.ones_like(scores[:, :, 0, 0], dtype=torch.bool)
         if self.among == "drawn":
             assert drawn is not None
@@ -132,12 +137,15 @@ class PseudoLabelLoss(Loss):
         classes = torch.argsort((~possible).byte(), dim=1, stable=True)[:, :most]
         scores = scores.gather(1, classes[:, :, None, None].expand(-1, -1, *scores.shape[-2:]))
         probs = scores.masked_fill(~possible.gather(1, classes)[:, :, None, None], -torch.inf).softmax(1)
+        strokes = (classes[:, :, None, None] == known[:, None]).to(probs.dtype)
         if self.refine is not None:
             assert rgb is not None
-            strokes = (classes[:, :, None, None] == known[:, None]).to(probs.dtype)
             probs = torch.where((known == UNLABELLED)[:, None], probs, strokes)
             probs = window_mean_field(probs, rgb.to(probs.dtype), inside, **self.refine.model_dump())
         sure, index = probs.max(1)
+        if reach := round(self.margin * max(known.shape[-2:])):
+            near = F.max_pool2d(F.max_pool2d(strokes, (2 * reach + 1, 1), 1, (reach, 0)), (1, 2 * reach + 1), 1, (0, reach))
+            sure = sure.masked_fill(near.sum(1) > near.gather(1, index[:, None])[:, 0], -1.0)
         return sure, classes.gather(1, index.flatten(1)).view_as(index)
 
 
