@@ -128,7 +128,7 @@ class PseudoLabelLoss(Loss):
         drawn: Bool[Tensor, "B K"] | None,
         rgb: Float[Tensor, "B 3 h w"] | None,
     ) -> tuple[Float[Tensor, "B h w"], Int[Tensor, "B h w"]]:
-        """Return how sure each label is (−1 where none may be) and its class; only an image's possible classes cost anything."""
+        """Return how sure each label is (−1 where none may be) and its class; impossible classes cost nothing."""
         possible = torch.ones_like(scores[:, :, 0, 0], dtype=torch.bool)
         if self.among == "drawn":
             assert drawn is not None
