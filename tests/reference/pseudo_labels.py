@@ -50,7 +50,8 @@ def pseudo_label(
 ) -> tuple[float, int]:
     """Return Σ_i −ln p_i(y_i) over unlabelled valid cells whose label y_i is sure enough, and the number of all of them.
 
-    Near a stroke of another class no label counts. With a window, the scores are as fine as the image and labels come from a mean field that knows the strokes.
+    Near a stroke of another class no label counts. With a window, the scores are as fine as the image and labels come from a
+    mean field that knows the strokes.
     """
     num_classes, h, w = logits.shape[1:]
     total, count = 0.0, 0

@@ -95,6 +95,12 @@ def possible_classes(drawn: Bool[Tensor, "B K"], num_classes: int) -> Bool[Tenso
     return found | ~found.any(1, keepdim=True)
 
 
+def at_labels(scores: Float[Tensor, "B C h w"], labels: Int[Tensor, "B H W"]) -> Float[Tensor, "B C H W"]:
+    """Bring scores to the grid of the labels, as prediction does."""
+    size = labels.shape[-2:]
+    return scores if scores.shape[-2:] == size else F.interpolate(scores, size, mode="bilinear", align_corners=False)
+
+
 def at_grid(
     grid: Float[Tensor, "B C h w"],
     *,

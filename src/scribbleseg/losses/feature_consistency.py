@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from scribbleseg.config import Fraction
+from scribbleseg.config import Fraction, Positive
 from scribbleseg.losses.base import Loss, at_grid, at_least_float32
 from scribbleseg.losses.ranks import ALONE, Ranks
 from scribbleseg.records import UNLABELLED, Terms
@@ -66,7 +66,7 @@ class FeatureConsistencyLoss(Loss):
         self,
         *,
         num_pixels: Annotated[int, Field(ge=2)] = 96,
-        scale: Annotated[float, Field(gt=0)] = 5.0,
+        scale: Positive = 5.0,
         margin: Annotated[float, Field(ge=-1, le=1)] = 0.3,
         confidence: Fraction = 0.9,
         confident_after: Fraction = 0.3,

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from scribbleseg.losses.base import Loss, at_least_float32
+from scribbleseg.losses.base import Loss, at_labels, at_least_float32
 from scribbleseg.records import UNLABELLED, Terms
 
 
@@ -34,9 +34,7 @@ class PartialCrossEntropyLoss(Loss):
 
     def terms(self, logits: Float[Tensor, "B C h w"], *, labels: Int[Tensor, "B H W"]) -> Terms:  # type: ignore[override]
         """Return the sum and the count; arguments as in :meth:`Loss.forward`."""
-        logits = at_least_float32(logits)
-        if logits.shape[-2:] != labels.shape[-2:]:
-            logits = F.interpolate(logits, labels.shape[-2:], mode="bilinear", align_corners=False)
+        logits = at_labels(at_least_float32(logits), labels)
         labels = labels.long()
         total = F.cross_entropy(logits, labels, ignore_index=UNLABELLED, reduction="sum")
         return Terms(total, (labels != UNLABELLED).sum().to(total.dtype))

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from scribbleseg.losses.base import Loss, at_least_float32
+from scribbleseg.losses.base import Loss, at_labels, at_least_float32
 from scribbleseg.losses.ranks import ALONE, Ranks
 from scribbleseg.records import UNLABELLED, Terms
 
@@ -65,9 +65,7 @@ class PartialDiceLoss(Loss):
         self, logits: Float[Tensor, "B C h w"], *, labels: Int[Tensor, "B H W"], ranks: Ranks = ALONE
     ) -> Terms:
         """Return the sum and the count; arguments as in :meth:`Loss.forward`."""
-        logits = at_least_float32(logits)
-        if logits.shape[-2:] != labels.shape[-2:]:
-            logits = F.interpolate(logits, labels.shape[-2:], mode="bilinear", align_corners=False)
+        logits = at_labels(at_least_float32(logits), labels)
         drawn = labels != UNLABELLED
         probs = logits.movedim(1, -1)[drawn].softmax(1)  # N C
         known = labels[drawn].long()

@@ -10,12 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from scribbleseg.config import Fraction
-from scribbleseg.losses.base import Loss, at_grid, at_least_float32, possible_classes
+from scribbleseg.config import Fraction, Positive
+from scribbleseg.losses.base import Loss, at_grid, at_labels, at_least_float32, possible_classes
 from scribbleseg.ops.mean_field import window_mean_field
 from scribbleseg.records import UNLABELLED, Terms
-
-Positive = Annotated[float, Field(gt=0)]
 
 
 class Window(BaseModel):
@@ -111,7 +109,7 @@ class PseudoLabelLoss(Loss):
         """Return the sum and the count; arguments as in :meth:`Loss.forward`."""
         logits, scores = at_least_float32(logits), at_least_float32(teacher_clean_logits.detach())
         if self.refine is not None:
-            logits, scores = _enlarged(logits, labels), _enlarged(scores, labels)
+            logits, scores = at_labels(logits, labels), at_labels(scores, labels)
         _, known, inside = at_grid(logits, labels=labels, valid=valid)
         assert known is not None
         assert inside is not None
@@ -147,8 +145,3 @@ class PseudoLabelLoss(Loss):
             near = F.max_pool2d(F.max_pool2d(strokes, (2 * reach + 1, 1), 1, (reach, 0)), (1, 2 * reach + 1), 1, (0, reach))
             sure = sure.masked_fill(near.sum(1) > near.gather(1, index[:, None])[:, 0], -1.0)
         return sure, classes.gather(1, index.flatten(1)).view_as(index)
-
-
-def _enlarged(scores: Float[Tensor, "B C h w"], labels: Int[Tensor, "B H W"]) -> Float[Tensor, "B C H W"]:
-    """Return the scores on the grid of the labels, as prediction enlarges them."""
-    return F.interpolate(scores, size=labels.shape[-2:], mode="bilinear", align_corners=False)
