@@ -56,6 +56,16 @@ def test_a_protocol_may_leave_tuning_out_have_other_seeds_and_change_one_data_se
     assert {c.config.training.max_steps for c in found if c.method == "high"} == {9}
 
 
+def test_a_protocol_may_run_a_data_set_with_some_of_its_networks(tmp_path):
+    tree = yaml.safe_load(write_table(tmp_path).read_text())
+    tree["protocols"]["short"]["networks"] = {"a": ["narrow"]}
+    path = tmp_path / "t.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    table = read_table(path)
+    assert {(c.data, c.network) for c in cells(table, Places(), protocol="short")} == {("a", "narrow"), ("b", "narrow")}
+    assert ("a", "wide") in {(c.data, c.network) for c in cells(table, Places())}
+
+
 def test_tuning_tries_every_choice_on_every_data_set_and_its_methods_wait_for_it(tmp_path):
     table = read_table(write_table(tmp_path, tuned=True))
     tried = list(cells(table, Places(), tuning=True))
@@ -109,6 +119,8 @@ TARGET = {"method": "low", "rivals": ["high"], "gap": 80, "lead": 15, "ratio": 9
         ({"metods": {}}, "did you mean 'methods'"),
         ({"methods": {"low": {"setings": {}}, "high": {}}}, "setings"),
         ({"seeds": "zero"}, "seeds"),
+        ({"protocols": {"short": {"networks": {"aa": ["wide"]}}}}, "protocols: short: networks.*'aa'"),
+        ({"protocols": {"short": {"networks": {"a": ["wied"]}}}}, "protocols: short: networks: a.*did you mean 'wide'"),
         ({"curves": {"few": {"axis": "images", "points": {1: "aa"}}}}, "curves: few.*'aa'"),
         ({"targets": [TARGET | {"rivals": ["hihg"]}]}, "targets: low.*did you mean 'high'"),
         ({"targets": [TARGET | {"data": {"c": {"gap": 1, "lead": 1, "ratio": 1}}}]}, "targets: low: data.*'c'"),
@@ -120,6 +132,8 @@ TARGET = {"method": "low", "rivals": ["high"], "gap": 80, "lead": 15, "ratio": 9
         "misspelt section",
         "misspelt key",
         "wrong type",
+        "data of a protocol",
+        "network of a protocol",
         "curve",
         "target",
         "data of a target",

@@ -71,11 +71,13 @@ class Protocol(_Section):
         settings: over those of table, data set and network.
         tune: whether methods are tuned; otherwise each runs with its own settings as they stand.
         seeds: in place of the table's.
+        networks: the ones a data set is run with, by its name; a data set that is not named is run with all it has.
     """
 
     settings: dict[str, Any] = Field(default_factory=dict)
     tune: bool = True
     seeds: tuple[int, ...] | None = None
+    networks: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
 
 class Reported(_Section):
@@ -240,32 +242,40 @@ def read_table(path: Path) -> Table:
         table = Table.model_validate(tree)
     except ValidationError as error:
         raise ConfigError.from_pydantic(error, path, Table) from None
-    for role in ("low", "high", "ours"):
-        name = getattr(table, role)
-        if name not in table.methods:
-            raise ConfigError(f"{path}: {role}", "a name of `methods`", f"'{name}'", nearest(name, table.methods))
-    named = [(f"{name}: only", data) for name, part in (table.networks | table.methods).items() for data in part.only or ()]
-    named += [(f"curves: {title}", data) for title, curve in table.curves.items() for data in curve.points.values()]
-    named += [(f"reported: {row.title}", row.data) for row in table.reported if row.data is not None]
-    named += [(f"targets: {target.method}: data", data) for target in table.targets for data in target.data]
-    for where, data in named:
-        if data not in table.data:
-            raise ConfigError(f"{path}: {where}", "a name of `data`", f"'{data}'", nearest(data, table.data))
+    for where, section, name in _named(table):
+        if name not in getattr(table, section):
+            hint = nearest(name, getattr(table, section))
+            raise ConfigError(f"{path}: {where}", f"a name of `{section}`", f"'{name}'", hint)
     for name, method in table.methods.items():
         if method.tuned_as is not None and not table.methods.get(method.tuned_as, Method()).tune:
             tuned = [other for other, m in table.methods.items() if m.tune]
             hint = nearest(method.tuned_as, tuned)
             raise ConfigError(f"{path}: {name}: tuned_as", "a method with `tune`", f"'{method.tuned_as}'", hint)
-    rows = [(f"reported: {row.title}", row.method) for row in table.reported if row.method is not None]
-    rows += [(f"targets: {target.method}", name) for target in table.targets for name in (target.method, *target.rivals)]
-    for where, name in rows:
-        if name not in table.methods:
-            raise ConfigError(f"{path}: {where}", "a name of `methods`", f"'{name}'", nearest(name, table.methods))
     budgets = {name: len(method.choices()) for name, method in table.methods.items() if method.tune}
     if len(set(budgets.values())) > 1:
         got = ", ".join(f"{name} {number}" for name, number in budgets.items())
         raise ConfigError(f"{path}: methods: tune", "equally many choices for every method", got, "give all the same budget")
     return table
+
+
+def _named(table: Table) -> Iterator[tuple[str, str, str]]:
+    """Yield every name that a table refers to: where it stands, the section it must be in, and the name."""
+    for role in ("low", "high", "ours"):
+        yield role, "methods", getattr(table, role)
+    for name, part in (table.networks | table.methods).items():
+        yield from ((f"{name}: only", "data", data) for data in part.only or ())
+    for name, protocol in table.protocols.items():
+        for data, networks in protocol.networks.items():
+            yield f"protocols: {name}: networks", "data", data
+            yield from ((f"protocols: {name}: networks: {data}", "networks", network) for network in networks)
+    for title, curve in table.curves.items():
+        yield from ((f"curves: {title}", "data", data) for data in curve.points.values())
+    for row in table.reported:
+        found = (("data", row.data), ("methods", row.method))
+        yield from ((f"reported: {row.title}", section, name) for section, name in found if name is not None)
+    for target in table.targets:
+        yield from ((f"targets: {target.method}: data", "data", data) for data in target.data)
+        yield from ((f"targets: {target.method}", "methods", name) for name in (target.method, *target.rivals))
 
 
 def cells(
@@ -292,6 +302,8 @@ def cells(
         for data, network, name in itertools.product(table.data, table.networks, table.methods):
             method = table.methods[name]
             if any(part.only is not None and data not in part.only for part in (table.networks[network], method)):
+                continue
+            if network not in how.networks.get(data, (network,)):
                 continue
             choices: list[Mapping[str, Any] | None] = [None]
             if tuning:
