@@ -25,7 +25,8 @@ METHODS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "dfr": _DFR,
     # With labels of the average among the classes drawn in an image: for strokes that leave no class out.
-    "dfr_pseudo": _DFR | {"pseudo_label": {"weight": 1.0, "start": 0.3, "ramp": 0.2, "confidence": 0.6, "refine": {}}},
+    "dfr_pseudo": _DFR
+    | {"pseudo_label": {"weight": 1.0, "start": 0.3, "ramp": 0.2, "confidence": 0.6, "margin": 0.03, "refine": {}}},
     "mean_teacher": {
         "partial_cross_entropy": {},
         "teacher_consistency": {"weight": 1.0, "ramp": 0.3, "curve": "sigmoid"},

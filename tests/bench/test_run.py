@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -9,9 +10,10 @@ import sys
 import pytest
 import yaml
 
-from scribbleseg.bench.run import Folder, run_table
+from scribbleseg.bench.run import Folder, as_tree, differences, run_table
 from scribbleseg.bench.table import Cell, Places, read_table
 from scribbleseg.errors import ConfigError
+from scribbleseg.methods import METHODS
 from tests.bench.tables import write_table
 from tests.fake.datasets import make_dataset
 
@@ -56,6 +58,19 @@ def test_what_is_done_is_not_done_again_unless_its_settings_changed(folder, tmp_
     changed.run(name, tmp_path / "runs", threads=1)
     assert (tmp_path / "runs" / name / "model" / "model.safetensors").read_bytes() != before, "the old model is no result"
     assert name not in [c.stem for c in changed.missing()]
+
+
+def test_a_method_that_has_changed_makes_its_old_results_none(folder, monkeypatch):
+    def low() -> Cell:
+        return next(c for c in folder.cells() if c.method == "low")
+
+    result = {"config": as_tree(low().config)}
+    assert differences(low(), result) == []
+    without = copy.deepcopy(result)
+    del without["config"]["training"]["teacher_noise"]
+    assert differences(low(), without) == [], "a default that came later counts as it is"
+    monkeypatch.setitem(METHODS, "partial_ce", METHODS["partial_ce"] | {"entropy": {"weight": 0.5}})
+    assert any("entropy" in key for key in differences(low(), result))
 
 
 def test_a_stopped_cell_goes_on_from_its_checkpoint(folder, tmp_path):

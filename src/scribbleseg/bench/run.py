@@ -18,7 +18,7 @@ import yaml
 from scribbleseg.atomic import write_text
 from scribbleseg.bench.scores import figure
 from scribbleseg.bench.table import Cell, Places, Table, cells
-from scribbleseg.config import INDIFFERENT, RunConfig, dump_config, load_config, parse_config, without_places
+from scribbleseg.config import INDIFFERENT, RunConfig, dump_config, without_places
 from scribbleseg.environment import environment_with
 from scribbleseg.errors import ConfigError, ScribblesegError, nearest
 from scribbleseg.evaluate import evaluate
@@ -26,7 +26,7 @@ from scribbleseg.losses.objective import complete
 from scribbleseg.provenance import provenance
 from scribbleseg.scores import summary, volume_mean
 from scribbleseg.training.run import train
-from scribbleseg.trees import differing_keys
+from scribbleseg.trees import differing_keys, from_yaml
 
 Choices = dict[tuple[str, str, str], Mapping[str, Any]]
 
@@ -42,7 +42,7 @@ def run_cell(cell: Cell, runs: Path, *, threads: int = 0) -> dict[str, Any]:
     config = cell.config.model_copy(update={"training": training})
     assert config.data.root is not None
     out = runs / cell.stem
-    if (out / "config.yaml").is_file() and differences(cell, {"config": as_tree(load_config(out / "config.yaml"))}):
+    if (out / "config.yaml").is_file() and differences(cell, {"config": from_yaml((out / "config.yaml").read_text("utf-8"))}):
         shutil.rmtree(out)  # a training with other settings, as a result of other settings is none
     resumed = (out / "checkpoints" / "last.ckpt").is_file()
     began = time.monotonic()
@@ -95,8 +95,11 @@ def as_tree(config: RunConfig) -> dict[str, Any]:
 
 
 def differences(cell: Cell, result: Mapping[str, Any]) -> list[str]:
-    """Return the settings in which a result differs from its cell; a default that came later counts as it is now."""
-    then = parse_config(result["config"])
+    """Return the settings in which a result differs from its cell; a default that came later counts as it is now.
+
+    A result names every loss it was trained with, so what its method's losses have become does not touch it.
+    """
+    then = RunConfig.model_validate(result["config"])
     then = then.model_copy(update={"losses": complete(then.losses)})
     keys = differing_keys(as_tree(then), as_tree(cell.config))
     return [key for key in keys if key not in INDIFFERENT]
