@@ -333,10 +333,11 @@ def load_config(file: Path | None = None, overrides: Mapping[str, Any] | None = 
     return parse_config(merge(tree, overrides or {}), file or "configuration")
 
 
-def parse_config(tree: Mapping[str, Any], where: object = "configuration") -> RunConfig:
-    """Validate a tree of settings and resolve it."""
+def parse_config(tree: Mapping[str, Any], where: object = "configuration", *, resolve: bool = True) -> RunConfig:
+    """Validate a tree of settings and resolve it; the record of a run names all its losses and needs no resolving."""
     try:
-        return RunConfig.model_validate(tree).resolved()
+        config = RunConfig.model_validate(tree)
+        return config.resolved() if resolve else config
     except ValidationError as error:
         raise ConfigError.from_pydantic(error, where, RunConfig) from None
 

@@ -18,7 +18,7 @@ import yaml
 from scribbleseg.atomic import write_text
 from scribbleseg.bench.scores import figure
 from scribbleseg.bench.table import Cell, Places, Table, cells
-from scribbleseg.config import INDIFFERENT, RunConfig, dump_config, without_places
+from scribbleseg.config import INDIFFERENT, RunConfig, dump_config, parse_config, without_places
 from scribbleseg.environment import environment_with
 from scribbleseg.errors import ConfigError, ScribblesegError, nearest
 from scribbleseg.evaluate import evaluate
@@ -99,7 +99,7 @@ def differences(cell: Cell, result: Mapping[str, Any]) -> list[str]:
 
     A result names every loss it was trained with, so what its method's losses have become does not touch it.
     """
-    then = RunConfig.model_validate(result["config"])
+    then = parse_config(result["config"], "a result's configuration", resolve=False)
     then = then.model_copy(update={"losses": complete(then.losses)})
     keys = differing_keys(as_tree(then), as_tree(cell.config))
     return [key for key in keys if key not in INDIFFERENT]
