@@ -64,7 +64,7 @@ class Counts:
 
 def measure(run: Path, data: Path | None, split: str, most: int) -> dict[str, Any]:
     """Return the row of one trained model."""
-    root = data if data is not None else Path(load_config(run / "config.yaml").data.root or "")
+    root = data if data is not None else Path(load_config(run / "config.yaml", resolve=False).data.root or "")
     dataset, model = open_dataset(root), load_model(run)
     assert model.names == dataset.names, f"{run} is of other classes than {root}"
     stems = dataset.stems(split)

@@ -312,8 +312,10 @@ def _parse_values(tree: dict[str, Any]) -> dict[str, Any]:
     return parsed
 
 
-def load_config(file: Path | None = None, overrides: Mapping[str, Any] | None = None) -> RunConfig:
-    """Read a run's configuration: defaults, then the file, then the overrides; resolved.
+def load_config(file: Path | None = None, overrides: Mapping[str, Any] | None = None, *, resolve: bool = True) -> RunConfig:
+    """Read a run's configuration: defaults, then the file, then the overrides; resolved, but for the ``config.yaml`` of a run.
+
+    That one names every loss the run has; what its method has come to be since must not be added (``resolve=False``).
 
     Raises:
         ConfigError: the file cannot be read, or a key or value is wrong.
@@ -330,11 +332,11 @@ def load_config(file: Path | None = None, overrides: Mapping[str, Any] | None = 
             raise ConfigError(
                 file, "a mapping of keys to values", type(tree).__name__, "start from `scribbleseg train --print-config`"
             )
-    return parse_config(merge(tree, overrides or {}), file or "configuration")
+    return parse_config(merge(tree, overrides or {}), file or "configuration", resolve=resolve)
 
 
 def parse_config(tree: Mapping[str, Any], where: object = "configuration", *, resolve: bool = True) -> RunConfig:
-    """Validate a tree of settings and resolve it; the record of a run names all its losses and needs no resolving."""
+    """Validate a tree of settings and resolve it, as :func:`load_config` does."""
     try:
         config = RunConfig.model_validate(tree)
         return config.resolved() if resolve else config

@@ -16,6 +16,7 @@ from scribbleseg.config import RunConfig, load_config, parse_config
 from scribbleseg.data.images import write_png
 from scribbleseg.errors import ConfigError, DataError, StorageError, TrainingError
 from scribbleseg.evaluate import evaluate
+from scribbleseg.methods import METHODS
 from scribbleseg.models.backbone import build_backbone
 from scribbleseg.models.folder import load_model
 from scribbleseg.scores import summary
@@ -219,6 +220,18 @@ def test_resume_refuses_what_it_cannot_continue(dataset_root: Path, tmp_path: Pa
         train(small(dataset_root), tmp_path / "run")
     with pytest.raises(ConfigError, match="another seed"):
         train(small(dataset_root, seed=9), tmp_path / "run", resume=True)
+
+
+def test_a_run_keeps_the_losses_it_was_trained_with_when_its_method_changes(
+    dataset_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = train(small(dataset_root), tmp_path / "run").parent / "config.yaml"
+    before = load_config(record, resolve=False)
+    method = before.method
+    monkeypatch.setitem(METHODS, method, METHODS[method] | {"total_variation": {"weight": 0.5}})
+    assert load_config(record, resolve=False) == before
+    with pytest.raises(ConfigError, match="another losses.total_variation"):
+        train(small(dataset_root), tmp_path / "run", resume=True)
 
 
 def test_nan_stops_the_run_and_names_step_and_images(

@@ -245,7 +245,9 @@ class Training:
 
         state = read_checkpoint(self.folder / RUN / "checkpoints" / "last.ckpt")
         return Network(
-            _averaged(load_config(self.folder / RUN / "config.yaml"), state, self._note()), int(state["global_step"]), stamp
+            _averaged(load_config(self.folder / RUN / "config.yaml", resolve=False), state, self._note()),
+            int(state["global_step"]),
+            stamp,
         )
 
 

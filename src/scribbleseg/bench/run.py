@@ -18,7 +18,7 @@ import yaml
 from scribbleseg.atomic import write_text
 from scribbleseg.bench.scores import figure
 from scribbleseg.bench.table import Cell, Places, Table, cells
-from scribbleseg.config import INDIFFERENT, RunConfig, dump_config, parse_config, without_places
+from scribbleseg.config import INDIFFERENT, RunConfig, dump_config, load_config, parse_config, without_places
 from scribbleseg.environment import environment_with
 from scribbleseg.errors import ConfigError, ScribblesegError, nearest
 from scribbleseg.evaluate import evaluate
@@ -26,7 +26,7 @@ from scribbleseg.losses.objective import complete
 from scribbleseg.provenance import provenance
 from scribbleseg.scores import summary, volume_mean
 from scribbleseg.training.run import train
-from scribbleseg.trees import differing_keys, from_yaml
+from scribbleseg.trees import differing_keys
 
 Choices = dict[tuple[str, str, str], Mapping[str, Any]]
 
@@ -42,7 +42,8 @@ def run_cell(cell: Cell, runs: Path, *, threads: int = 0) -> dict[str, Any]:
     config = cell.config.model_copy(update={"training": training})
     assert config.data.root is not None
     out = runs / cell.stem
-    if (out / "config.yaml").is_file() and differences(cell, {"config": from_yaml((out / "config.yaml").read_text("utf-8"))}):
+    record = out / "config.yaml"
+    if record.is_file() and differences(cell, {"config": as_tree(load_config(record, resolve=False))}):
         shutil.rmtree(out)  # a training with other settings, as a result of other settings is none
     resumed = (out / "checkpoints" / "last.ckpt").is_file()
     began = time.monotonic()

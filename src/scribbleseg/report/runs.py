@@ -37,7 +37,7 @@ def read_runs(
     folders: Sequence[Path], titles: Sequence[str] | None, data: Path | None, split: str, device: str
 ) -> tuple[list[Run], Dataset]:
     """Return the runs and the data set they are scored on: that of the first run if ``data`` is None."""
-    configs = [load_config(folder / "config.yaml") for folder in folders]
+    configs = [load_config(folder / "config.yaml", resolve=False) for folder in folders]
     root = data or configs[0].data.root
     if root is None:
         raise ConfigError(

@@ -165,7 +165,7 @@ def _claim(out: Path, config: RunConfig, resume: bool) -> None:
     if not resume and (has_checkpoint(out) or (out / "model").is_dir()):
         raise ConfigError(out, "an empty or new folder", "a run is in it", "choose another --out, or continue it with --resume")
     if resume:
-        changed = differing_keys(load_config(out / "config.yaml").model_dump(), config.model_dump())
+        changed = differing_keys(load_config(out / "config.yaml", resolve=False).model_dump(), config.model_dump())
         changed = [key for key in changed if key not in INDIFFERENT]
         if changed:
             got = f"another {', '.join(changed)}"
