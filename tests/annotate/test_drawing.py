@@ -11,7 +11,7 @@ from scribbleseg.data.folder import open_dataset
 from scribbleseg.data.vector import rasterise, read_strokes
 from tests.annotate.conftest import page_of
 from tests.fake.datasets import make_dataset
-from tests.fake.drawing import add, change, op, picture_folder, send
+from tests.fake.drawing import add, change, op, picture_folder, send, stroke
 
 
 def labels_of(client, image):
@@ -119,6 +119,47 @@ def test_classes_are_renumbered_everywhere_at_once(folder):
         assert send(page, 1, add(2), version=2).status_code == 412  # a tab that still has the old numbers
     assert open_dataset(folder).names == ("leaf", "background", "object")
     assert (open_dataset(folder).labels("p0", "scribbles") == after).all()
+
+
+def test_a_stroke_that_names_its_class_by_key_means_it_under_any_numbering(folder):
+    with page_of(folder) as page:
+        known = {c["name"]: c["key"] for c in change(page, op="add", name="leaf").json()["classes"]}
+        first = add(2) | {"stroke": stroke(2) | {"class_key": known["leaf"]}}
+        assert send(page, 1, first, version=0).status_code == 200
+        change(page, op="reorder", order=[2, 0, 1])
+        late = [
+            {"id": "late", "op": "add", "stroke": stroke(1, ((2, 30), (50, 30))) | {"class_key": known["object"]}},
+            {"id": "later", "op": "reclass", "stroke": first["id"], "class": 0, "class_key": known["background"]},
+        ]
+        assert send(page, 1, late[0], add(0), version=1).status_code == 412  # one of them says an old number only
+        answer = send(page, 1, *late, version=1)  # drawn by a tab that had not heard of the new order
+        assert (answer.status_code, answer.json()["version"]) == (200, 4)
+        assert send(page, 1, *late, version=1).json()["version"] == 4  # the answer was lost: not done twice
+        assert [(s["class"], s["class_key"]) for s in state_of(page, 1)["strokes"]] == [
+            (1, known["background"]),
+            (2, known["object"]),
+        ]
+        fresh = {"id": "new", "op": "add", "stroke": stroke(2) | {"class_key": known["object"]}}
+        assert send(page, 1, fresh, version=1).status_code == 412  # somebody drew in between
+        assert page.get("/api/project").json()["class_ids"] == {
+            str(known[n]): k for k, n in enumerate(("leaf", "background", "object"))
+        }
+    assert set(np.unique(open_dataset(folder).labels("p0", "scribbles"))) == {1, 2, 255}
+
+
+def test_the_key_of_a_merged_class_is_the_one_it_became_and_that_of_a_deleted_one_is_refused(folder):
+    with page_of(folder) as page:
+        change(page, op="add", name="leaf")
+        keys = [c["key"] for c in change(page, op="add", name="stem").json()["classes"]]
+        change(page, op="merge", into=1, **{"class": 3})
+        change(page, op="delete", **{"class": 2})
+        drawn = [{"id": f"k{key}", "op": "add", "stroke": stroke(0) | {"class_key": key}} for key in keys]
+        assert send(page, 1, drawn[3], version=0).status_code == 200
+        assert [s["class"] for s in state_of(page, 1)["strokes"]] == [1]
+        refused = send(page, 1, drawn[2])
+        assert refused.status_code == 422
+        assert "gone" in refused.json()["got"]
+        assert len(state_of(page, 1)["strokes"]) == 1
 
 
 def test_merging_keeps_strokes_and_deleting_takes_them_away(folder):

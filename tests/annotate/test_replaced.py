@@ -150,13 +150,14 @@ def test_a_project_of_the_first_version_knows_the_size_it_was_drawn_at(folder):
     with page_of(folder) as page:
         send(page, 1, add())
     with contextlib.closing(sqlite3.connect(folder / ".scribbleseg" / "state.sqlite")) as old:
-        for column in ("picture", "drawn_at"):
+        for column in ("picture", "drawn_at", "drawn_version"):
             old.execute(f"ALTER TABLE images DROP COLUMN {column}")
         old.execute("PRAGMA user_version=1")
     with page_of(folder) as page:
         assert (state(page)["problem"], len(state(page)["strokes"])) == (None, 1)
         replace(folder, (50, 30))
         assert "was 60 × 40" in state(page)["problem"]
+        assert send(page, 1, add(), version=1).status_code == 412  # by a page that shows the old picture
 
 
 def test_nothing_is_learnt_from_strokes_that_may_lie_elsewhere(folder, monkeypatch):

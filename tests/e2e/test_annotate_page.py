@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import scribbleseg.annotate
-from tests.e2e.annotating import Server, drag, make_folder, open_page, saved, seen, shown
+from tests.e2e.annotating import Server, drag, make_folder, open_in, open_page, saved, seen, shown
 
 pytestmark = pytest.mark.browser
 
@@ -84,6 +84,63 @@ def test_classes_are_added_renamed_recoloured_and_put_in_another_order(classes, 
     drag(classes, [red])
     saved(classes)
     assert [s["class"] for s in own.strokes()] == [1, 0, 0]
+
+
+def test_strokes_drawn_while_classes_get_another_order_keep_their_class(classes, own):
+    red, blue = (seen(classes)[name] for name in ("red", "blue"))
+    two_strokes(classes)
+    slow = []
+
+    def late(route):
+        slow.append(route.fetch())  # as things were when it was asked for
+        classes.wait_for_timeout(500)
+        route.fulfill(response=slow[-1])
+
+    classes.route(re.compile(r"/api/images/\d+$"), late)
+    edit(classes, 1)
+    classes.locator("dialog button[value=up]").click()
+    classes.wait_for_function("() => document.querySelector('.classes li .name').textContent === 'object'")
+    classes.keyboard.press("1")
+    drag(classes, [red])  # before the page has read its strokes again
+    saved(classes)
+    drag(classes, [blue, red])
+    saved(classes)
+    assert slow
+    classes.unroute_all(behavior="wait")
+    assert classes.locator("#conflict").count() == 0
+    assert [s["class"] for s in own.strokes()] == [1, 0, 0, 0]
+    counts = "() => [...document.querySelectorAll('.classes .count')].map((each) => each.textContent).join()"
+    classes.wait_for_function(f"() => ({counts})() === '3,1'")
+    classes.keyboard.press("Control+z")
+    saved(classes)
+    classes.wait_for_function(f"() => ({counts})() === '2,1'")
+    assert [s["class"] for s in own.strokes()] == [1, 0, 0]
+
+
+@pytest.mark.parametrize("reload", [False, True])
+def test_strokes_of_a_page_that_was_away_keep_their_class(classes, own, reload):
+    red, blue = (seen(classes)[name] for name in ("red", "blue"))
+    two_strokes(classes)
+    away = re.compile("/api/(status|project|images/.*commands)")
+    classes.route(away, lambda route: route.abort())
+    classes.keyboard.press("2")
+    drag(classes, [red, blue])
+    classes.wait_for_selector("#save[data-state=offline]")
+    other = open_in(classes.context, own)
+    edit(other, 1)
+    other.locator("dialog button[value=up]").click()
+    other.wait_for_function("() => document.querySelector('.classes li .name').textContent === 'object'")
+    assert [s["class"] for s in own.strokes()] == [1, 0]
+    other.close()
+    classes.unroute(away)
+    if reload:
+        classes.reload()
+        shown(classes, own.stem())
+    saved(classes)
+    assert classes.locator("#conflict").count() == 0
+    assert [s["class"] for s in own.strokes()] == [1, 0, 0]
+    counts = "() => [...document.querySelectorAll('.classes .count')].map((each) => each.textContent).join() === '2,1'"
+    classes.wait_for_function(counts)
 
 
 @pytest.mark.parametrize(("what", "left"), [("merge", [0, 0]), ("delete", [0])])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -17,12 +18,14 @@ M = TypeVar("M", bound=BaseModel)
 
 Id = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.:-]+$")]
 ClassId = Annotated[int, Field(ge=0, lt=UNLABELLED)]
+ClassKey = Annotated[int, Field(ge=0, lt=2**53)]
 
 
 class DrawnLine(Line):
     """A stroke as the page sends it."""
 
     id: Id | None = None
+    class_key: ClassKey | None = None
     points: Annotated[list[tuple[Place, Place]], Field(min_length=1, max_length=MAX_POINTS)]
 
 
@@ -58,6 +61,7 @@ class Reclass(_Command):
     op: Literal["reclass"]
     stroke: Id
     label: Annotated[ClassId, Field(alias="class")]
+    class_key: ClassKey | None = None
 
 
 Command = Annotated[Add | Plain | Remove | Reclass, Field(discriminator="op")]
@@ -93,27 +97,48 @@ def parsed(model: type[M], body: bytes) -> M:
         raise DataError(told.where[:200], told.expected[:300], told.got[:200], "load the page again") from None
 
 
-def logged(command: Add | Plain | Remove | Reclass, uids: tuple[int, ...]) -> dict[str, Any]:
+def is_keyed(command: Add | Plain | Remove | Reclass) -> bool:
+    """Say whether a command means the same after classes were put in another order."""
+    match command:
+        case Add(stroke=line):
+            return line.tool == "eraser" or line.class_key is not None
+        case Reclass(class_key=key):
+            return key is not None
+        case _:
+            return True
+
+
+def logged(command: Add | Plain | Remove | Reclass, uids: Sequence[int], ids: Mapping[int, int]) -> dict[str, Any]:
     """Return a command as the log keeps it: with keys of classes in place of their ids, which change.
+
+    Args:
+        command: of a page.
+        uids: keys of the classes by id.
+        ids: id of each key.
 
     Raises:
         DataError: a class that does not exist.
     """
     match command:
         case Add(stroke=line):
-            told = line.model_dump(by_alias=True, exclude_none=True)
-            erases = line.tool == "eraser"
-            told |= {"id": line.id or command.id, "class": uids[0] if erases else _uid(line.label, uids)}
-            return {"op": "add", "stroke": told}
+            told = line.model_dump(by_alias=True, exclude_none=True, exclude={"class_key"})
+            uid = uids[0] if line.tool == "eraser" else _uid(line.label, line.class_key, uids, ids)
+            return {"op": "add", "stroke": told | {"id": line.id or command.id, "class": uid}}
         case Remove(stroke=id_):
             return {"op": "remove", "stroke": id_}
-        case Reclass(stroke=id_, label=label):
-            return {"op": "reclass", "stroke": id_, "class": _uid(label, uids)}
+        case Reclass(stroke=id_, label=label, class_key=key):
+            return {"op": "reclass", "stroke": id_, "class": _uid(label, key, uids, ids)}
         case _:
             return {"op": command.op}
 
 
-def _uid(label: int, uids: tuple[int, ...]) -> int:
+def _uid(label: int, key: int | None, uids: Sequence[int], ids: Mapping[int, int]) -> int:
+    if key is not None:
+        if key not in ids:
+            raise DataError(
+                "class", "a class of the project", f"one that is gone (key {key})", "draw it again with another class"
+            )
+        return key
     if label >= len(uids):
         raise DataError("class", f"a class id from 0 to {len(uids) - 1}", str(label), "load the classes again")
     return uids[label]

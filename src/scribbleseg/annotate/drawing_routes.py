@@ -50,12 +50,15 @@ def routes(project: Project, pictures: Pictures, learner: Learning, token_needed
     def about() -> dict[str, Any]:
         with project.log.lock:
             classes, version, counts = project.classes, project.class_version, project.strokes_by_class()
-        rows = enumerate(zip(classes.names, classes.colours, counts, strict=True))
+        rows = enumerate(zip(classes.uids, classes.names, classes.colours, counts, strict=True))
         return {
             "name": project.spec.name,
             "key": project.key,
             "title_version": version,
-            "classes": [{"id": k, "name": name, "colour": colour, "strokes": n} for k, (name, colour, n) in rows],
+            "classes": [
+                {"id": k, "key": key, "name": name, "colour": colour, "strokes": n} for k, (key, name, colour, n) in rows
+            ],
+            "class_ids": {str(key): k for key, k in classes.ids.items()},
             "num_images": project.log.rows("SELECT COUNT(*) FROM images WHERE position IS NOT NULL")[0][0],
             "class_version": version,
             "palette": hex_colours(24),
@@ -81,7 +84,7 @@ def routes(project: Project, pictures: Pictures, learner: Learning, token_needed
             "has_base": base is not None,
             "tile_px": TILE_PX if levels > 1 else None,
             "levels": levels,
-            "strokes": [told_of(drawn.stroke, drawn.id, label) for drawn, label in shown],
+            "strokes": [told_of(d.stroke, d.id, label) | {"class_key": d.uid} for d, label in shown],
             "can_undo": can_undo,
             "can_redo": can_redo,
             "bands": pictures.bands(image),

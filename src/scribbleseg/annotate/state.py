@@ -43,6 +43,11 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE images ADD COLUMN drawn_at TEXT;
     UPDATE images SET drawn_at = width || ' × ' || height WHERE version > 0 AND width IS NOT NULL;
     """,
+    # The version that the last change of the strokes made; later ones are of classes that got other ids.
+    """
+    ALTER TABLE images ADD COLUMN drawn_version INTEGER NOT NULL DEFAULT 0;
+    UPDATE images SET drawn_version = version;
+    """,
 )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from scribbleseg.annotate.classes import ClassChange, Classes, change_classes, read_classes, take_names
-from scribbleseg.annotate.commands import Add, Plain, Reclass, Remove, logged
+from scribbleseg.annotate.commands import Add, Plain, Reclass, Remove, is_keyed, logged
 from scribbleseg.annotate.folder import STATE, prepare, stems_of
 from scribbleseg.annotate.rasters import Rasters, Shown, cut_to
 from scribbleseg.annotate.state import State
@@ -157,7 +157,7 @@ class Store:
             self.log.execute(statement, (width, height, stamp, image))
             if known not in (None, (height, width)) and row.version:  # or a page that shows the old picture draws on
                 self._drawings.pop(image, None)
-                self.log.execute("UPDATE images SET version = version + 1 WHERE id = ?", (image,))
+                self.log.execute("UPDATE images SET version = version + 1, drawn_version = version + 1 WHERE id = ?", (image,))
         return height, width
 
     def _there(self, stem: str) -> File | None:
@@ -254,12 +254,17 @@ class Store:
             query = f"SELECT client FROM commands WHERE image = ? AND client IN ({marks})"
             known = {row[0] for row in self.log.rows(query, (image, *(c.id for c in commands)))}
             now = self.version(image)
-            if version + len(known) != now:
-                raise StaleError(f"version {version}", f"version {now}", sorted(known))
             fresh = [command for command in commands if command.id not in known]
+            if fresh and not self._fits(image, version + len(known), fresh):
+                raise StaleError(f"version {version}", f"version {now}", sorted(known))
             if len({command.id for command in fresh}) < len(fresh):
                 raise DataError("command", "an id of its own for each command", "one twice", "load the page again")
-            self.commit(image, [(c.id, logged(c, self._classes.uids)) for c in fresh])
+            self.commit(image, [(c.id, logged(c, self._classes.uids, self._classes.ids)) for c in fresh])
+
+    def _fits(self, image: int, version: int, commands: Sequence[Add | Plain | Remove | Reclass]) -> bool:
+        """Say whether commands upon a version can be done on the present one: nobody drew in between."""
+        ((now, drawn),) = self.log.rows("SELECT version, drawn_version FROM images WHERE id = ?", (image,))
+        return version == now or (drawn <= version < now and all(map(is_keyed, commands)))  # classes got other ids, no more
 
     def commit(self, image: int, commands: Sequence[tuple[str, dict[str, Any]]]) -> None:
         """Do commands of the log and write them down."""
@@ -275,8 +280,8 @@ class Store:
                         self.log.execute("INSERT INTO commands (image, client, body) VALUES (?, ?, ?)", (image, client, text))
                     known = (len(drawing.strokes), drawing.base is not None, json.dumps(drawing.counts()))
                     self.log.execute(
-                        "UPDATE images SET version = version + ?, num_strokes = ?, has_base = ?, counts = ?, drawn_at = ?"
-                        " WHERE id = ?",
+                        "UPDATE images SET version = version + ?1, drawn_version = version + ?1, num_strokes = ?2,"
+                        " has_base = ?3, counts = ?4, drawn_at = ?5 WHERE id = ?6",
                         (len(commands), *known, size_text(drawing.size), image),
                     )
             except BaseException:

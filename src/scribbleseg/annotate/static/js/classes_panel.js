@@ -21,13 +21,24 @@ export class ClassesPanel {
     tools.changed.on(() => this.#mark());
   }
 
+  /** What names a class for good; its id changes with the order. */
+  keyOf(id) {
+    return this.classes[id]?.key;
+  }
+
+  /** The id of the class of a key, or of the one it was merged into; undefined if it is gone. */
+  idOf(key) {
+    return this.ids[key];
+  }
+
   get names() {
     return this.classes.map((each) => each.name);
   }
 
   /** Take over the server's classes. */
-  take({ classes, class_version, palette }) {
+  take({ classes, class_version, class_ids, palette }) {
     this.classes = classes;
+    this.ids = class_ids;
     this.version = class_version;
     this.elsewhere = classes.map((each) => each.strokes ?? 0); // in all images, as of the last answer
     this.palette = palette ?? this.palette ?? [];

@@ -33,10 +33,14 @@ export class Document {
     return this.future.length > 0 || (this.server.redo && !this.unsure);
   }
 
-  /** Apply commands that an earlier page left unsent; those that the server has are passed over. */
-  replay(commands) {
+  /** Apply commands that an earlier page left unsent; those that the server has are passed over. `idOf` gives the id of a class's key. */
+  replay(commands, idOf) {
     const known = new Set(this.strokes.map((stroke) => stroke.id));
-    for (const command of commands) if (!(command.op === "add" && known.has(command.stroke.id))) this.#apply(command);
+    const now = (told) => ({ ...told, class: idOf(told.class_key) ?? told.class });
+    for (const command of commands) {
+      if (command.op === "add" && !known.has(command.stroke.id)) this.#apply({ ...command, stroke: now(command.stroke) });
+      else if (command.op !== "add") this.#apply(command.op === "reclass" ? now(command) : command);
+    }
   }
 
   add(stroke) {
@@ -47,8 +51,8 @@ export class Document {
     return this.#do({ op: "remove", stroke: strokeId });
   }
 
-  reclass(strokeId, classId) {
-    return this.#do({ op: "reclass", stroke: strokeId, class: classId });
+  reclass(strokeId, classId, key) {
+    return this.#do({ op: "reclass", stroke: strokeId, class: classId, class_key: key });
   }
 
   clear() {
@@ -80,7 +84,7 @@ export class Document {
       else if (command.op === "clear") this.strokes = [];
       else if (command.op === "remove") this.strokes = this.strokes.filter((stroke) => stroke.id !== command.stroke);
       else if (command.op === "reclass") {
-        const changed = (stroke) => (stroke.id === command.stroke ? { ...stroke, class: command.class } : stroke);
+        const changed = (stroke) => (stroke.id === command.stroke ? { ...stroke, class: command.class, class_key: command.class_key } : stroke);
         this.strokes = this.strokes.map(changed);
       }
     }
@@ -101,7 +105,8 @@ export class Document {
     const added = this.strokes.filter((stroke) => mine.has(stroke.id) && !theirs.has(stroke.id)).map((stroke) => ({ op: "add", stroke }));
     const touched = new Set(pending.filter((command) => ["remove", "reclass"].includes(command.op)).map((command) => command.stroke));
     const changed = [...touched].filter((id) => theirs.has(id)).map((id) => {
-      return now.has(id) ? { op: "reclass", stroke: id, class: now.get(id).class } : { op: "remove", stroke: id };
+      const { class: label, class_key } = now.get(id) ?? {};
+      return now.has(id) ? { op: "reclass", stroke: id, class: label, class_key } : { op: "remove", stroke: id };
     });
     return [...added, ...changed].map((command) => ({ id: uuid(), ...command }));
   }

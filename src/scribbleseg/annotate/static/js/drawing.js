@@ -19,11 +19,11 @@ export class Drawing {
   }
 
   begin(place, erases = false) {
-    const { tools, document, view } = this.page;
+    const { tools, document, view, classes } = this.page;
     if (!document) return;
     const tool = erases || tools.tool === "eraser" ? "eraser" : "brush";
     const points = [round(view.toImage(...place))];
-    this.live = { class: tools.classId, width_px: tools.width_px, tool, points, document };
+    this.live = { class: tools.classId, class_key: classes.keyOf(tools.classId), width_px: tools.width_px, tool, points, document };
     this.page.strokes.begin(this.live);
   }
 
@@ -45,6 +45,7 @@ export class Drawing {
     const { points, document, ...stroke } = this.live;
     this.live = null;
     stroke.points = thin(points, tolerance(this.page.view.scale));
+    stroke.class = this.page.classes.idOf(stroke.class_key) ?? stroke.class; // classes may have got other ids meanwhile
     stroke.time = new Date().toISOString();
     if (document === this.page.document) this.commit(stroke);
     this.page.strokes.end(document !== this.page.document);

@@ -86,7 +86,7 @@ export class Page {
     this.classes.ready = () => this.sender.quiet();
     this.classes.changed.on(() => this.#classesChanged());
     this.files.imported.on(() => this.#reread());
-    this.sender.acknowledged.on((image, answer) => this.#acknowledged(image, answer));
+    this.sender.acknowledged.on((image, answer, more) => this.#acknowledged(image, answer, more));
     this.sender.conflicted.on((image, state) => this.#conflicted(image, state));
     this.sender.refused.on((image, error) => this.#refused(image, error));
   }
@@ -125,7 +125,7 @@ export class Page {
   #open(document, state) {
     this.document = document;
     this.sender.builds(document.id, document.version);
-    document.replay(this.sender.pending(document.id));
+    document.replay(this.sender.pending(document.id), (key) => this.classes.idOf(key));
     this.strokes.open(document);
     document.changed.on(() => this.#drawn());
     this.list.done.checked = document.done;
@@ -179,8 +179,10 @@ export class Page {
     this.prediction.hold(on);
   }
 
-  #acknowledged(image, answer) {
-    if (this.document?.id !== image || this.sender.pending(image).length > 0) return;
+  #acknowledged(image, answer, more) {
+    if (this.document?.id !== image) return;
+    if (more) this.document.unsure = true;
+    if (this.sender.pending(image).length > 0) return;
     this.document.version = answer.version;
     if (this.document.past.length === 0) this.document.server.undo = answer.can_undo;
     if (this.document.future.length === 0) this.document.server.redo = answer.can_redo;
@@ -191,11 +193,15 @@ export class Page {
   }
 
   /** Read the image's strokes again, unless something is under way. */
-  async #refresh() {
+  async #refresh(again = true) {
     const { document } = this;
     if (!document) return;
     const state = await get(`/api/images/${document.id}`).catch(() => null);
     if (!state || document !== this.document || this.sender.pending(document.id).length > 0) return;
+    if (again && state.version < document.version) {
+      this.#refresh(false); // it was told before the last stroke had come
+      return;
+    }
     document.load(state);
     this.sender.builds(document.id, document.version);
     this.#readBase();
@@ -209,7 +215,7 @@ export class Page {
       const state = await get(`/api/images/${image}`).catch(() => null);
       if (state) this.document.load(state);
       this.sender.builds(image, this.document.version);
-      this.document.replay(this.sender.pending(image));
+      this.document.replay(this.sender.pending(image), (key) => this.classes.idOf(key));
     }
   }
 
@@ -221,6 +227,7 @@ export class Page {
 
   async #classesChanged() {
     this.overlay.refresh();
+    if (this.document) this.document.unsure = true; // read again at the latest when what is under way is saved
     await this.#refresh();
     this.strokes.drawn = null;
     this.stage.redraw(this.strokes);

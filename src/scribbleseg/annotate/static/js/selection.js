@@ -85,7 +85,7 @@ export class Selection {
   reclass(classId) {
     const { stroke, page } = this;
     if (!stroke || stroke.tool === "eraser") return false;
-    if (stroke.class !== classId) page.send(page.document.reclass(stroke.id, classId));
+    if (stroke.class !== classId) page.send(page.document.reclass(stroke.id, classId, page.classes.keyOf(classId)));
     say("select.chosen", { what: this.what.textContent });
     return true;
   }

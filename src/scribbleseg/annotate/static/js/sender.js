@@ -28,7 +28,7 @@ export class Sender {
     this.lines = new Map();
     this.offline = false;
     this.changed = new Signal(); // the state shown: saved, saving, offline
-    this.acknowledged = new Signal(); // image, answer
+    this.acknowledged = new Signal(); // image, answer, whether more happened to the image than the commands sent
     this.conflicted = new Signal(); // image, the server's state
     this.refused = new Signal(); // image, error
     window.addEventListener("online", () => this.retry());
@@ -125,11 +125,12 @@ export class Sender {
     try {
       const answer = await post(`/api/images/${line.image}/commands`, { commands: sent }, { version: line.version });
       line.waiting.splice(0, sent.length);
+      const more = answer.version !== line.version + sent.length;
       line.version = answer.version;
       line.wait_ms = line.batch = 0;
       this.offline = false;
       this.store.forget(sent.map((command) => command.id)).catch(() => {});
-      this.acknowledged.tell(line.image, answer);
+      this.acknowledged.tell(line.image, answer, more);
     } catch (error) {
       this.#failed(line, error, sent);
     }
