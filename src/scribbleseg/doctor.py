@@ -12,8 +12,7 @@ from scribbleseg.ops.backends import Backend
 from scribbleseg.ops.dense import BACKENDS as DENSE
 from scribbleseg.ops.tree import BACKENDS as TREE
 from scribbleseg.ops.windowed import BACKENDS as WINDOWED
-from scribbleseg.provenance import machine, package_versions
-from scribbleseg.training.run import has_bf16
+from scribbleseg.provenance import has_bf16, machine, package_versions
 
 #: Extras, the module each brings, and what it adds.
 OPTIONAL = {
@@ -46,7 +45,7 @@ def examine() -> list[Finding]:
         Finding("versions", name, version or "–", None if version else "not installed")
         for name, version in package_versions().items()
     ]
-    found += [Finding("machine", key, str(value)) for key, value in machine().items() if value is not None]
+    found += [Finding("machine", key, str(value)) for key, value in machine().items() if value is not None and key != "bf16"]
     found.append(Finding("devices", "cpu", f"{torch.get_num_threads()} threads"))
     gpus = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
     found.append(Finding("devices", "cuda", ", ".join(gpus) or "–", None if gpus else _why_no_cuda()))

@@ -51,7 +51,7 @@ def git_commit() -> str | None:
 
 
 def machine() -> dict[str, Any]:
-    """Return the kind of machine: processor, cores, system, accelerator."""
+    """Return the kind of machine: processor, cores, system, accelerator, and whether ``precision: auto`` is bf16 there."""
     import torch
 
     return {
@@ -60,7 +60,18 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "accelerator": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+        "bf16": has_bf16(),
     }
+
+
+def has_bf16() -> bool:
+    """Say whether bf16 arithmetic pays on this machine's first device."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    cpu: Any = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(cpu and cpu())
 
 
 def _processor() -> str:

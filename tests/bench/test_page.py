@@ -47,10 +47,12 @@ def test_scores_are_means_over_seeds_and_shares_of_the_gap(table, tmp_path):
 
 
 def test_every_machine_is_named(table, tmp_path):
-    gpu = {"machine": MACHINE | {"processor": "another", "accelerator": "a GPU"}, "commit": "abc"}
-    results = [result("low", 0, 0.5), result("high", 0, 0.6), result("variant", 0, 0.6, provenance=gpu)]
+    gpu = {"machine": MACHINE | {"processor": "another", "accelerator": "a GPU", "bf16": True}, "commit": "abc"}
+    old = {"machine": MACHINE | {"bf16": False}, "commit": "abc"}
+    results = [result("low", 0, 0.5), result("high", 0, 0.6, provenance=old), result("variant", 0, 0.6, provenance=gpu)]
     text = section(table, results, tmp_path, "x")
-    assert "Seed 0. a processor, 2 cores, no GPU, 1 thread a run; another, a GPU. Commits abc." in text
+    words = "a processor, 2 cores, no GPU, 1 thread a run"
+    assert f"Seed 0. {words}; {words}, float32 (no bf16 there); another, a GPU. Commits abc." in text
 
 
 def test_an_end_that_is_missing_or_a_gap_that_is_none_leaves_shares_out(table, tmp_path):

@@ -97,7 +97,7 @@ def shared(mine: Sequence[Result]) -> str:
 
 def _machine(found: Mapping[str, Any]) -> str:
     where = found["accelerator"] or f"{found['cores']} cores, no GPU, {found['threads']} thread a run"
-    return f"{found['processor']}, {where}"
+    return f"{found['processor']}, {where}" + ("" if found.get("bf16", True) else ", float32 (no bf16 there)")
 
 
 def backbone(source: str | Mapping[str, Any]) -> str:

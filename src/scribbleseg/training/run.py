@@ -30,7 +30,7 @@ from scribbleseg.environment import restarts
 from scribbleseg.errors import ConfigError
 from scribbleseg.losses.objective import complete
 from scribbleseg.models.folder import SNAPSHOTS, save_model
-from scribbleseg.provenance import provenance
+from scribbleseg.provenance import has_bf16, provenance
 from scribbleseg.stopping import StopRequest
 from scribbleseg.training.checkpoint_file import read_lazily
 from scribbleseg.training.checkpoints import LAST, AtomicCheckpointIO, Snapshots, checkpoint_callbacks, has_checkpoint, mend
@@ -235,14 +235,6 @@ def _precision(wanted: str) -> str:
     if wanted == "auto":
         wanted = "bf16" if has_bf16() else "32"
     return "bf16-mixed" if wanted == "bf16" else "32-true"
-
-
-def has_bf16() -> bool:
-    """Say whether bf16 arithmetic pays on this machine's first device."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    cpu: Any = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(cpu and cpu())
 
 
 def _extra_loggers(out: Path) -> list[Logger]:
