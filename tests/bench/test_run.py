@@ -60,6 +60,24 @@ def test_what_is_done_is_not_done_again_unless_its_settings_changed(folder, tmp_
     assert name not in [c.stem for c in changed.missing()]
 
 
+def test_a_row_that_is_scored_on_another_split_too_is_scored_again_and_not_trained(folder, tmp_path):
+    name = stem(folder, "a", "variant")
+    before = json.loads(folder.run(name, tmp_path / "runs", threads=1).read_text())
+    tree = yaml.safe_load((tmp_path / "small.yaml").read_text())
+    del tree["methods"]["variant"]["splits"]
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(tree))
+    more = Folder(read_table(tmp_path / "small.yaml"), folder.places, folder.root)
+    assert name in [c.stem for c in more.missing()]
+    assert [r["method"] for r in more.results()] == ["variant"], "what is known is shown"
+    model = tmp_path / "runs" / name / "model" / "model.safetensors"
+    written = model.stat().st_mtime_ns
+    after = json.loads(more.run(name, tmp_path / "runs", threads=1).read_text())
+    assert model.stat().st_mtime_ns == written
+    assert (after["val"]["miou"], after["minutes"]) == (before["val"]["miou"], before["minutes"])
+    assert "miou" in after["test"]
+    assert name not in [c.stem for c in more.missing()]
+
+
 def test_a_method_that_has_changed_makes_its_old_results_none(folder, monkeypatch):
     def low() -> Cell:
         return next(c for c in folder.cells() if c.method == "low")
@@ -117,7 +135,7 @@ def test_processes_run_what_is_missing_and_a_failure_is_told(folder, tmp_path):
         "if cell.seed: sys.exit('no room for seed 1')\n"
         "folder.path(cell).parent.mkdir(exist_ok=True)\n"
         "config = cell.config.model_dump_json()\n"
-        'folder.path(cell).write_text(\'{"config": %s, "val": {"miou": 0.5}}\' % config)\n'
+        'folder.path(cell).write_text(\'{"config": %s, "val": {"miou": 0.5}, "test": {"miou": 0.5}}\' % config)\n'
     )
     said: list[str] = []
     failed = run_table(folder, [sys.executable, str(script), str(tmp_path)], only=["a / narrow / low"], jobs=2, say=said.append)

@@ -142,7 +142,7 @@ class Folder:
 
     def missing(self, only: Sequence[str] = ()) -> list[Cell]:
         """Return what is still to be run now, of the cells whose key has one of the words of ``only`` in it."""
-        return [c for c in self.named(only) if self.read(c) is None]
+        return [c for c in self.named(only) if not set(c.splits) <= (self.read(c) or {}).keys()]
 
     def named(self, only: Sequence[str] = ()) -> list[Cell]:
         """Return the cells whose key has one of the words of ``only`` in it.
@@ -181,9 +181,13 @@ class Folder:
         return known[stem]
 
     def run(self, stem: str, runs: Path, *, threads: int = 0) -> Path:
-        """Run one cell in this process and write its result."""
+        """Run one cell in this process and write its result; a model that is there already is scored, and keeps its minutes."""
         cell = self.find(stem)
-        write_text(self.path(cell), json.dumps(run_cell(cell, runs, threads=threads), indent=1) + "\n")
+        before = self.read(cell) if (runs / cell.stem / "model").is_dir() else None
+        result = run_cell(cell, runs, threads=threads)
+        if result["minutes"] is None and before is not None:
+            result["minutes"] = before["minutes"]
+        write_text(self.path(cell), json.dumps(result, indent=1) + "\n")
         return self.path(cell)
 
 
