@@ -280,9 +280,9 @@ class Store:
                         self.log.execute("INSERT INTO commands (image, client, body) VALUES (?, ?, ?)", (image, client, text))
                     known = (len(drawing.strokes), drawing.base is not None, json.dumps(drawing.counts()))
                     self.log.execute(
-                        "UPDATE images SET version = version + ?1, drawn_version = version + ?1, num_strokes = ?2,"
-                        " has_base = ?3, counts = ?4, drawn_at = ?5 WHERE id = ?6",
-                        (len(commands), *known, size_text(drawing.size), image),
+                        "UPDATE images SET version = version + ?, drawn_version = version + ?, num_strokes = ?,"
+                        " has_base = ?, counts = ?, drawn_at = ? WHERE id = ?",
+                        (len(commands), len(commands), *known, size_text(drawing.size), image),
                     )
             except BaseException:
                 self._drawings.pop(image, None)  # what is in memory went further than the log
