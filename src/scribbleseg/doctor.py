@@ -12,7 +12,7 @@ from scribbleseg.ops.backends import Backend
 from scribbleseg.ops.dense import BACKENDS as DENSE
 from scribbleseg.ops.tree import BACKENDS as TREE
 from scribbleseg.ops.windowed import BACKENDS as WINDOWED
-from scribbleseg.provenance import has_bf16, machine, package_versions
+from scribbleseg.provenance import machine, package_versions
 
 #: Extras, the module each brings, and what it adds.
 OPTIONAL = {
@@ -45,15 +45,15 @@ def examine() -> list[Finding]:
         Finding("versions", name, version or "–", None if version else "not installed")
         for name, version in package_versions().items()
     ]
-    found += [Finding("machine", key, str(value)) for key, value in machine().items() if value is not None and key != "bf16"]
+    about = machine()
+    bf16 = about.pop("bf16")
+    found += [Finding("machine", key, str(value)) for key, value in about.items() if value is not None]
     found.append(Finding("devices", "cpu", f"{torch.get_num_threads()} threads"))
     gpus = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
     found.append(Finding("devices", "cuda", ", ".join(gpus) or "–", None if gpus else _why_no_cuda()))
     mps = torch.backends.mps.is_available()
     found.append(Finding("devices", "mps", "Apple GPU" if mps else "–", None if mps else "not an Apple GPU machine"))
-    found.append(
-        Finding("devices", "bf16 autocast", "yes" if has_bf16() else "–", None if has_bf16() else "no bf16 arithmetic here")
-    )
+    found.append(Finding("devices", "bf16 autocast", "yes" if bf16 else "–", None if bf16 else "no bf16 arithmetic here"))
     device = torch.device("cuda" if gpus else "cpu")
     for op, backends in OPS.items():
         for name, backend in backends.items():

@@ -253,18 +253,14 @@ class Store:
             marks = ",".join("?" * len(commands))
             query = f"SELECT client FROM commands WHERE image = ? AND client IN ({marks})"
             known = {row[0] for row in self.log.rows(query, (image, *(c.id for c in commands)))}
-            now = self.version(image)
-            fresh = [command for command in commands if command.id not in known]
-            if fresh and not self._fits(image, version + len(known), fresh):
+            ((now, drawn),) = self.log.rows("SELECT version, drawn_version FROM images WHERE id = ?", (image,))
+            fresh, upon = [command for command in commands if command.id not in known], version + len(known)
+            renumbered = drawn <= upon < now and all(map(is_keyed, fresh))  # nobody drew since: classes got other ids, no more
+            if fresh and upon != now and not renumbered:
                 raise StaleError(f"version {version}", f"version {now}", sorted(known))
             if len({command.id for command in fresh}) < len(fresh):
                 raise DataError("command", "an id of its own for each command", "one twice", "load the page again")
             self.commit(image, [(c.id, logged(c, self._classes.uids, self._classes.ids)) for c in fresh])
-
-    def _fits(self, image: int, version: int, commands: Sequence[Add | Plain | Remove | Reclass]) -> bool:
-        """Say whether commands upon a version can be done on the present one: nobody drew in between."""
-        ((now, drawn),) = self.log.rows("SELECT version, drawn_version FROM images WHERE id = ?", (image,))
-        return version == now or (drawn <= version < now and all(map(is_keyed, commands)))  # classes got other ids, no more
 
     def commit(self, image: int, commands: Sequence[tuple[str, dict[str, Any]]]) -> None:
         """Do commands of the log and write them down."""

@@ -38,8 +38,9 @@ export class Document {
     const known = new Set(this.strokes.map((stroke) => stroke.id));
     const now = (told) => ({ ...told, class: idOf(told.class_key) ?? told.class });
     for (const command of commands) {
-      if (command.op === "add" && !known.has(command.stroke.id)) this.#apply({ ...command, stroke: now(command.stroke) });
-      else if (command.op !== "add") this.#apply(command.op === "reclass" ? now(command) : command);
+      if (command.op === "reclass") this.#apply(now(command));
+      else if (command.op !== "add") this.#apply(command);
+      else if (!known.has(command.stroke.id)) this.#apply({ ...command, stroke: now(command.stroke) });
     }
   }
 
@@ -105,8 +106,8 @@ export class Document {
     const added = this.strokes.filter((stroke) => mine.has(stroke.id) && !theirs.has(stroke.id)).map((stroke) => ({ op: "add", stroke }));
     const touched = new Set(pending.filter((command) => ["remove", "reclass"].includes(command.op)).map((command) => command.stroke));
     const changed = [...touched].filter((id) => theirs.has(id)).map((id) => {
-      const { class: label, class_key } = now.get(id) ?? {};
-      return now.has(id) ? { op: "reclass", stroke: id, class: label, class_key } : { op: "remove", stroke: id };
+      const left = now.get(id);
+      return left ? { op: "reclass", stroke: id, class: left.class, class_key: left.class_key } : { op: "remove", stroke: id };
     });
     return [...added, ...changed].map((command) => ({ id: uuid(), ...command }));
   }

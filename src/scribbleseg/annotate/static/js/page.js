@@ -124,8 +124,7 @@ export class Page {
 
   #open(document, state) {
     this.document = document;
-    this.sender.builds(document.id, document.version);
-    document.replay(this.sender.pending(document.id), (key) => this.classes.idOf(key));
+    this.#replay(document);
     this.strokes.open(document);
     document.changed.on(() => this.#drawn());
     this.list.done.checked = document.done;
@@ -133,6 +132,12 @@ export class Page {
     this.#drawn();
     this.#readBase();
     notice(state.problem ?? "", state.problem ? "error" : "note");
+  }
+
+  /** Put what is still on its way to the server on what the server told. */
+  #replay(document) {
+    this.sender.builds(document.id, document.version);
+    document.replay(this.sender.pending(document.id), (key) => this.classes.idOf(key));
   }
 
   /** Labels that came with the image lie under the strokes: the server's raster, strokes and all. */
@@ -198,10 +203,7 @@ export class Page {
     if (!document) return;
     const state = await get(`/api/images/${document.id}`).catch(() => null);
     if (!state || document !== this.document || this.sender.pending(document.id).length > 0) return;
-    if (again && state.version < document.version) {
-      this.#refresh(false); // it was told before the last stroke had come
-      return;
-    }
+    if (again && state.version < document.version) return this.#refresh(false); // told before the last stroke had come
     document.load(state);
     this.sender.builds(document.id, document.version);
     this.#readBase();
@@ -214,8 +216,7 @@ export class Page {
     if (this.document?.id === image) {
       const state = await get(`/api/images/${image}`).catch(() => null);
       if (state) this.document.load(state);
-      this.sender.builds(image, this.document.version);
-      this.document.replay(this.sender.pending(image), (key) => this.classes.idOf(key));
+      this.#replay(this.document);
     }
   }
 
