@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from benchmarks.ops.page import table, write
 from scribbleseg.atomic import atomic_path, write_text
 from scribbleseg.bench.picture import svg
-from scribbleseg.config import load_config
+from scribbleseg.config import load_record
 from scribbleseg.data.folder import Dataset, open_dataset
 from scribbleseg.data.loader import evenly
 from scribbleseg.errors import ConfigError
@@ -44,7 +44,7 @@ WORDS = {"shallow": "colour (static kernel)", "deep": "colour and features (dyna
 
 def measure(run: Path, dataset: Dataset, split: str, images: int) -> dict[str, Any]:
     """Return each kernel's leak, pooled over images, by step."""
-    config = load_config(run / "config.yaml", resolve=False)
+    config = load_record(run)
     found = kernels(config.losses)
     if found is None:
         raise ConfigError(run, "a run of DFR with its dynamic kernel", f"method {config.method}", "give another run")
@@ -77,7 +77,7 @@ def measure(run: Path, dataset: Dataset, split: str, images: int) -> dict[str, A
 def gallery(demo: Path, rows: int = 3) -> None:
     """Draw maps of the demo's DFR run."""
     dataset, run = open_dataset(demo / "data"), demo / "dfr"
-    config = load_config(run / "config.yaml", resolve=False)
+    config = load_record(run)
     found = kernels(config.losses)
     assert found is not None
     networks = [(step, load_model(folder)) for step, folder in stages(run, config.training.max_steps)]
@@ -153,7 +153,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.verb == "run":
         for folder in given.runs:
-            root = load_config(folder / "config.yaml", resolve=False).data.root
+            root = load_record(folder).data.root
             inner = given.data / (root.name if root else "")
             result = measure(folder, open_dataset(inner if inner.is_dir() else given.data), given.split, given.images)
             write_text(RESULTS / f"{result['data']}.json", json.dumps(result, indent=1) + "\n")

@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.ops import page, record
 from benchmarks.ops.measure import RESULTS, ROOT
-from scribbleseg.config import load_config
+from scribbleseg.config import load_record
 from scribbleseg.data.folder import open_dataset
 from scribbleseg.export.onnx import NUM_TYPICAL, export_onnx
 from scribbleseg.export.parity import Parity, as_8_bit, compare
@@ -49,7 +49,7 @@ def pictures(root: Path, split: str, number: int) -> Iterator[np.ndarray]:
 
 def measure(run: Path, data: Path, number: int, threads: int, timed: bool) -> dict[str, Any]:
     """Return how each variant of a run's model differs from it on pictures of the validation split."""
-    config = load_config(run / "config.yaml", resolve=False)
+    config = load_record(run)
     assert config.data.root is not None, run
     root = data / config.data.root.name
     model, typical = load_model(run), list(pictures(root, config.data.train_split, NUM_TYPICAL))

@@ -21,7 +21,7 @@ import torch
 
 from benchmarks.ops.page import put, table
 from scribbleseg.atomic import write_text
-from scribbleseg.config import load_config
+from scribbleseg.config import load_record
 from scribbleseg.data.folder import open_dataset
 from scribbleseg.metrics import counts
 from scribbleseg.metrics.bootstrap import Replicates, interval
@@ -64,7 +64,7 @@ class Counts:
 
 def measure(run: Path, data: Path | None, split: str, most: int) -> dict[str, Any]:
     """Return the row of one trained model."""
-    root = data if data is not None else Path(load_config(run / "config.yaml", resolve=False).data.root or "")
+    root = data if data is not None else Path(load_record(run).data.root or "")
     dataset, model = open_dataset(root), load_model(run)
     assert model.names == dataset.names, f"{run} is of other classes than {root}"
     stems = dataset.stems(split)

@@ -15,6 +15,7 @@ import yaml
 from PIL import Image
 
 from scribbleseg.cli import app, main
+from scribbleseg.methods import METHODS
 from tests.fake.datasets import make_dataset
 from tests.training.test_run import SMALL
 
@@ -91,11 +92,15 @@ def test_train_predict_evaluate_report(cli: Any, dataset_root: Path, settings: P
     assert "<html" in (tmp_path / "report.html").read_text()
 
 
-def test_resume_needs_no_settings_again(cli: Any, dataset_root: Path, settings: Path, tmp_path: Path) -> None:
+def test_resume_needs_no_settings_again(
+    cli: Any, dataset_root: Path, settings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "run"
     assert cli("train", "--data", dataset_root, "--out", out, "--config", settings)[0] == 0
     before = (out / "model" / "model.safetensors").read_bytes()
     shutil.rmtree(out / "model")
+    # A version of the program in which the method has one loss more: the run keeps those it began with.
+    monkeypatch.setitem(METHODS, "dfr", METHODS["dfr"] | {"total_variation": {"weight": 0.5}})
     assert cli("train", "--out", out, "--resume")[0] == 0
     assert (out / "model" / "model.safetensors").read_bytes() == before
 

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scribbleseg.config import METHODS, LossTerm, RunConfig, dump_config, load_config, parse_config, parse_overrides
+from scribbleseg.config import LossTerm, RunConfig, dump_config, load_config, parse_config
 from scribbleseg.errors import ConfigError, nearest
-from scribbleseg.trees import merge
+from scribbleseg.methods import METHODS
+from scribbleseg.trees import merge, parse_overrides
 
 
 class TestOverrides:

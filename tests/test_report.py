@@ -17,11 +17,12 @@ import torch
 from PIL import Image
 
 from scribbleseg.compare import compare
-from scribbleseg.config import METHODS, ModelConfig, dump_config, parse_config
+from scribbleseg.config import ModelConfig, dump_config, parse_config
 from scribbleseg.data.folder import open_dataset
 from scribbleseg.data.images import read_index, write_png
 from scribbleseg.errors import ConfigError, DataError
 from scribbleseg.evaluate import fingerprint, score
+from scribbleseg.methods import METHODS
 from scribbleseg.metrics.image import Prediction
 from scribbleseg.models.folder import TrainedModel, save_model
 from scribbleseg.models.segmenter import Segmenter

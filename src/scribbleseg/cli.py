@@ -39,17 +39,17 @@ def train(
     print_config: Annotated[bool, typer.Option("--print-config", help="Print every setting and stop.")] = False,
 ) -> None:
     """Train a network. Every setting of the configuration is an option too: --seed=1 --training.max_steps=500."""
-    from scribbleseg.config import dump_config, load_config, parse_overrides
+    from scribbleseg.config import RECORD, dump_config, load_config, load_record
     from scribbleseg.training.ranks import is_first
     from scribbleseg.training.run import train as run
-    from scribbleseg.trees import merge
+    from scribbleseg.trees import merge, parse_overrides
 
     tree = parse_overrides(context.args)
     given: dict[str, Any] = {"root": str(data)} if data else {}
     given |= {"labels": labels} if labels else {}
-    if config is None and resume and (out / "config.yaml").is_file():
-        config = out / "config.yaml"
-    settings = load_config(config, merge(tree, {"data": given} if given else {}))
+    tree = merge(tree, {"data": given} if given else {})
+    goes_on = config is None and resume and (out / RECORD).is_file()
+    settings = load_record(out, tree) if goes_on else load_config(config, tree)
     if print_config:
         print(dump_config(settings), end="")
         return

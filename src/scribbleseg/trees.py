@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
+
+from scribbleseg.errors import ConfigError
 
 TOO_DEEP = "brackets within brackets, too many of them"
 
@@ -62,6 +64,35 @@ def nested(key: str, value: Any) -> dict[str, Any]:
     for part in reversed(rest):
         value = {part: value}
     return {first: value}
+
+
+def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
+    """Turn ``--a.b=value`` (or ``--a.b value``, dashes or underscores) into a nested mapping; values are YAML.
+
+    Raises:
+        ConfigError: an argument that is not of this form.
+    """
+    tree: dict[str, Any] = {}
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        key, equals, value = word.removeprefix("--").partition("=")
+        if not equals and rest and not rest[0].startswith("--"):
+            equals, value = "=", rest.pop(0)
+        if not word.startswith("--") or not equals:
+            raise ConfigError(word, "--key.sub=value", f"'{word}'", "write the option with its value, as --seed=1")
+        tree = merge(tree, nested(key.replace("-", "_"), value))
+    return _parse_values(tree)
+
+
+def _parse_values(tree: dict[str, Any]) -> dict[str, Any]:
+    parsed: dict[str, Any] = {}
+    for key, value in tree.items():
+        try:
+            parsed[key] = _parse_values(value) if isinstance(value, dict) else from_yaml(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"--{key}", "a YAML value", repr(value), "quote the value") from None
+    return parsed
 
 
 def differences_told(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:

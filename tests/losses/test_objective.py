@@ -10,11 +10,12 @@ import pytest
 import torch
 
 import scribbleseg.losses
-from scribbleseg.config import METHODS, LossTerm, parse_config
+from scribbleseg.config import LossTerm, parse_config
 from scribbleseg.errors import ConfigError
 from scribbleseg.losses import LOSSES, Kernel, Loss, Objective
 from scribbleseg.losses.dynamic_feature import DYNAMIC, STATIC
 from scribbleseg.losses.objective import build_loss, complete, loss_numbers
+from scribbleseg.methods import METHODS
 from scribbleseg.records import Batch, Output
 
 

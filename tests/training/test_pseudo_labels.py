@@ -14,11 +14,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from scribbleseg.config import METHODS, parse_config
+from scribbleseg.config import parse_config
 from scribbleseg.data.folder import Dataset, open_dataset
 from scribbleseg.data.images import read_index
 from scribbleseg.data.loader import training_loader
 from scribbleseg.errors import ConfigError, DataError
+from scribbleseg.methods import METHODS
 from scribbleseg.models.folder import load_model
 from scribbleseg.training.module import SegmentationModule
 from scribbleseg.training.run import train

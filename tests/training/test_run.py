@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from scribbleseg.config import RunConfig, load_config, parse_config
+from scribbleseg.config import RunConfig, load_config, load_record, parse_config
 from scribbleseg.data.images import write_png
 from scribbleseg.errors import ConfigError, DataError, StorageError, TrainingError
 from scribbleseg.evaluate import evaluate
@@ -225,13 +225,16 @@ def test_resume_refuses_what_it_cannot_continue(dataset_root: Path, tmp_path: Pa
 def test_a_run_keeps_the_losses_it_was_trained_with_when_its_method_changes(
     dataset_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = train(small(dataset_root), tmp_path / "run").parent / "config.yaml"
-    before = load_config(record, resolve=False)
-    method = before.method
-    monkeypatch.setitem(METHODS, method, METHODS[method] | {"total_variation": {"weight": 0.5}})
-    assert load_config(record, resolve=False) == before
+    run = train(small(dataset_root), tmp_path / "run").parent
+    before = load_record(run)
+    weights = (run / "model" / "model.safetensors").read_bytes()
+    monkeypatch.setitem(METHODS, before.method, METHODS[before.method] | {"total_variation": {"weight": 0.5}})
+    assert load_record(run) == before
     with pytest.raises(ConfigError, match="another losses.total_variation"):
-        train(small(dataset_root), tmp_path / "run", resume=True)
+        train(small(dataset_root), run, resume=True)
+    shutil.rmtree(run / "model")
+    train(load_record(run), run, resume=True)
+    assert (run / "model" / "model.safetensors").read_bytes() == weights
 
 
 def test_nan_stops_the_run_and_names_step_and_images(

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 from scribbleseg.atomic import write_text
-from scribbleseg.config import RunConfig, dump_config, load_config, parse_config
+from scribbleseg.config import RunConfig, dump_config, load_config, load_record, parse_config
 from scribbleseg.errors import ScribblesegError, TrainingError
 from scribbleseg.models.folder import WEIGHTS, TrainedModel, load_model
 
@@ -245,7 +245,7 @@ class Training:
 
         state = read_checkpoint(self.folder / RUN / "checkpoints" / "last.ckpt")
         return Network(
-            _averaged(load_config(self.folder / RUN / "config.yaml", resolve=False), state, self._note()),
+            _averaged(load_record(self.folder / RUN), state, self._note()),
             int(state["global_step"]),
             stamp,
         )

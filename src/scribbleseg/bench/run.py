@@ -18,7 +18,7 @@ import yaml
 from scribbleseg.atomic import write_text
 from scribbleseg.bench.scores import figure
 from scribbleseg.bench.table import Cell, Places, Table, cells
-from scribbleseg.config import INDIFFERENT, RunConfig, dump_config, load_config, parse_config, without_places
+from scribbleseg.config import INDIFFERENT, RECORD, RunConfig, dump_config, load_record, parse_record, without_places
 from scribbleseg.environment import environment_with
 from scribbleseg.errors import ConfigError, ScribblesegError, nearest
 from scribbleseg.evaluate import evaluate
@@ -42,8 +42,7 @@ def run_cell(cell: Cell, runs: Path, *, threads: int = 0) -> dict[str, Any]:
     config = cell.config.model_copy(update={"training": training})
     assert config.data.root is not None
     out = runs / cell.stem
-    record = out / "config.yaml"
-    if record.is_file() and differences(cell, {"config": as_tree(load_config(record, resolve=False))}):
+    if (out / RECORD).is_file() and differences(cell, {"config": as_tree(load_record(out))}):
         shutil.rmtree(out)  # a training with other settings, as a result of other settings is none
     resumed = (out / "checkpoints" / "last.ckpt").is_file()
     began = time.monotonic()
@@ -100,7 +99,7 @@ def differences(cell: Cell, result: Mapping[str, Any]) -> list[str]:
 
     A result names every loss it was trained with, so what its method's losses have become does not touch it.
     """
-    then = parse_config(result["config"], "a result's configuration", resolve=False)
+    then = parse_record(result["config"], "a result's configuration")
     then = then.model_copy(update={"losses": complete(then.losses)})
     keys = differing_keys(as_tree(then), as_tree(cell.config))
     return [key for key in keys if key not in INDIFFERENT]

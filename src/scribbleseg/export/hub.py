@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scribbleseg.atomic import atomic_folder, write_text
-from scribbleseg.config import dump_config, load_config, without_places
+from scribbleseg.config import RECORD, dump_config, load_record, without_places
 from scribbleseg.errors import ModelError
 from scribbleseg.export.card import model_card
 from scribbleseg.export.parity import Parity, compare, pictures
@@ -51,7 +51,7 @@ def export_hub(
     """
     model, out, inner = load_model(model_folder), Path(out), find_model(model_folder)
     run = inner.parent
-    config = without_places(load_config(run / "config.yaml", resolve=False)) if (run / "config.yaml").is_file() else None
+    config = without_places(load_record(run)) if (run / RECORD).is_file() else None
     origin = _read_origin(run / "run.json") if config is not None else {}
     found_scores = _known_scores(run, inner) if scores is None else Path(scores)
     tree = None if found_scores is None else read_scores(found_scores)

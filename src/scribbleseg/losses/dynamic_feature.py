@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, cat
 from torch.nn import functional as F
 
-from scribbleseg.config import Positive
+from scribbleseg.config.sections import Positive
 from scribbleseg.losses.base import Loss, at_grid, at_least_float32
 from scribbleseg.ops.windowed import windowed_energy
 from scribbleseg.records import Terms

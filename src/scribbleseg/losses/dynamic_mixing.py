@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from scribbleseg.config import Fraction
+from scribbleseg.config.sections import Fraction
 from scribbleseg.losses.base import Loss, at_grid, at_least_float32
 from scribbleseg.losses.ranks import ALONE, Ranks
 from scribbleseg.records import Terms

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from scribbleseg.config import Positive
+from scribbleseg.config.sections import Positive
 from scribbleseg.losses.base import Loss, at_grid, at_least_float32
 from scribbleseg.losses.dynamic_feature import Kernel
 from scribbleseg.ops.windowed import windowed_energy

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor
 
-from scribbleseg.config import Positive
+from scribbleseg.config.sections import Positive
 from scribbleseg.losses.base import at_least_float32
 from scribbleseg.losses.dense_crf import DenseKernelLoss, Method
 from scribbleseg.records import Terms

@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from scribbleseg.config import Positive
+from scribbleseg.config.sections import Positive
 from scribbleseg.losses.base import Loss, at_grid, at_least_float32
 from scribbleseg.losses.dynamic_feature import Kernel
 from scribbleseg.ops.windowed import windowed_energy

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from scribbleseg.config import Fraction, Positive
+from scribbleseg.config.sections import Fraction, Positive
 from scribbleseg.losses.base import Loss, at_grid, at_labels, at_least_float32, possible_classes
 from scribbleseg.ops.mean_field import window_mean_field
 from scribbleseg.records import UNLABELLED, Terms

@@ -8,7 +8,7 @@ from typing import ClassVar
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from scribbleseg.config import Fraction
+from scribbleseg.config.sections import Fraction
 from scribbleseg.losses.base import Loss, at_grid, at_least_float32
 from scribbleseg.records import Terms
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from scribbleseg.config import Positive
+from scribbleseg.config.sections import Positive
 from scribbleseg.losses.base import Loss, at_grid, at_least_float32
 from scribbleseg.ops.tree import tree_filter
 from scribbleseg.records import UNLABELLED, Terms

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scribbleseg.config import RunConfig, dump_config, load_config, without_places
+from scribbleseg.config import RunConfig, dump_config, load_record, without_places
 from scribbleseg.data.folder import Dataset, open_dataset
 from scribbleseg.errors import ConfigError, DataError
 from scribbleseg.evaluate import evaluate, fingerprint
@@ -37,7 +37,7 @@ def read_runs(
     folders: Sequence[Path], titles: Sequence[str] | None, data: Path | None, split: str, device: str
 ) -> tuple[list[Run], Dataset]:
     """Return the runs and the data set they are scored on: that of the first run if ``data`` is None."""
-    configs = [load_config(folder / "config.yaml", resolve=False) for folder in folders]
+    configs = [load_record(folder) for folder in folders]
     root = data or configs[0].data.root
     if root is None:
         raise ConfigError(

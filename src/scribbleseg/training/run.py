@@ -20,7 +20,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from torch.utils.data import DataLoader, Dataset as TorchDataset
 
 from scribbleseg.atomic import clear_unfinished, write_text
-from scribbleseg.config import INDIFFERENT, RunConfig, dump_config, load_config
+from scribbleseg.config import INDIFFERENT, RECORD, RunConfig, dump_config, load_record
 from scribbleseg.data.folder import Dataset, open_dataset
 from scribbleseg.data.loader import EveryNth, evenly, training_loader, training_stems
 from scribbleseg.data.random_walker import require_walker, with_random_walker
@@ -165,8 +165,9 @@ def _claim(out: Path, config: RunConfig, resume: bool) -> None:
     if not resume and (has_checkpoint(out) or (out / "model").is_dir()):
         raise ConfigError(out, "an empty or new folder", "a run is in it", "choose another --out, or continue it with --resume")
     if resume:
-        changed = differing_keys(load_config(out / "config.yaml", resolve=False).model_dump(), config.model_dump())
-        changed = [key for key in changed if key not in INDIFFERENT]
+        begun = load_record(out)
+        begun = begun.model_copy(update={"losses": complete(begun.losses)})
+        changed = [key for key in differing_keys(begun.model_dump(), config.model_dump()) if key not in INDIFFERENT]
         if changed:
             got = f"another {', '.join(changed)}"
             raise ConfigError(out, "the configuration the run began with", got, "resume with the same settings")
@@ -174,7 +175,7 @@ def _claim(out: Path, config: RunConfig, resume: bool) -> None:
     clear_unfinished(out)
     if resume:
         return
-    write_text(out / "config.yaml", dump_config(config))
+    write_text(out / RECORD, dump_config(config))
     write_text(out / "run.json", json.dumps(provenance(config.seed), indent=2) + "\n")
 
 

@@ -1,30 +1,25 @@
-"""The typed configuration of a run: one YAML file, one tree of records, ``--a.b=value`` on the command line."""
+"""What the sections of a run's configuration hold: data, network, losses, training."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
-from pydantic_core import PydanticCustomError
-
-from scribbleseg.errors import ConfigError, nearest
-from scribbleseg.methods import METHODS
-from scribbleseg.trees import from_yaml, merge, nested
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A part of a configuration; it refuses keys it does not know."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class RandomWalkerConfig(_Section):
+class RandomWalkerConfig(Section):
     """Dense labels made from the strokes before training, see ``data/random_walker.py``.
 
     Attributes:
@@ -36,7 +31,7 @@ class RandomWalkerConfig(_Section):
     min_probability: Fraction = 0.0
 
 
-class StrokesConfig(_Section):
+class StrokesConfig(Section):
     """Strokes drawn at another width, or made worse on purpose to see what a method loses by it, see ``data/strokes.py``.
 
     Attributes:
@@ -59,7 +54,7 @@ class StrokesConfig(_Section):
         return self.width_px > 0 or self.length < 1 or self.drop > 0 or self.wrong > 0
 
 
-class DataConfig(_Section):
+class DataConfig(Section):
     """Where samples come from and how they are varied.
 
     Attributes:
@@ -111,7 +106,7 @@ class DataConfig(_Section):
         return scale
 
 
-class ModelConfig(_Section):
+class ModelConfig(Section):
     """The network.
 
     Attributes:
@@ -175,7 +170,7 @@ class LossTerm(BaseModel):
         return dict(self.model_extra or {})
 
 
-class TrainingConfig(_Section):
+class TrainingConfig(Section):
     """How the weights are moved.
 
     Attributes:
@@ -228,122 +223,3 @@ class TrainingConfig(_Section):
     precision: Annotated[Literal["auto", "32", "bf16"], BeforeValidator(lambda v: str(v) if isinstance(v, int) else v)] = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
     progress_bar: bool = True
-
-
-#: Settings that do not change what a run learns, but for the last bits: a resumed run may have others.
-INDIFFERENT = (
-    "training.threads",
-    "training.progress_bar",
-    "training.snapshots",
-    "training.devices",
-    "training.num_nodes",
-    "training.strategy",
-    "data.num_workers",
-    "data.timeout_s",
-)
-
-
-def _known_method(name: str) -> str:
-    if name not in METHODS:
-        raise PydanticCustomError("unknown_method", "a known method; {hint}", {"hint": nearest(name, METHODS)})
-    return name
-
-
-class RunConfig(_Section):
-    """Everything that decides a run.
-
-    Attributes:
-        seed: of weights, order, augmentation and dropout.
-        method: the losses to start from, a name of ``METHODS``.
-        losses: changes to the method's losses, by name; a weight of 0 removes one.
-    """
-
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    method: Annotated[str, AfterValidator(_known_method)] = "dfr"
-    data: DataConfig = DataConfig()
-    model: ModelConfig = ModelConfig()
-    losses: dict[str, LossTerm] = Field(default_factory=dict)
-    training: TrainingConfig = TrainingConfig()
-
-    def resolved(self) -> RunConfig:
-        """Return the configuration with the method's losses written out. Resolving twice changes nothing."""
-        merged: dict[str, Any] = {name: dict(term) for name, term in METHODS[self.method].items()}
-        for name, term in self.losses.items():
-            merged[name] = merge(merged.get(name, {}), term.model_dump(exclude_unset=True))
-        return self.model_copy(update={"losses": {name: LossTerm(**term) for name, term in merged.items()}})
-
-
-def without_places(config: RunConfig) -> RunConfig:
-    """Return the configuration with the names of folders in place of their paths: to show, not to run."""
-    data, model = config.data, config.model
-    if data.root is not None:
-        data = data.model_copy(update={"root": Path(data.root.name)})
-    if isinstance(model.backbone, str) and Path(model.backbone).is_absolute():
-        model = model.model_copy(update={"backbone": Path(model.backbone).name})
-    return config.model_copy(update={"data": data, "model": model})
-
-
-def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
-    """Turn ``--a.b=value`` (or ``--a.b value``, dashes or underscores) into a nested mapping; values are YAML.
-
-    Raises:
-        ConfigError: an argument that is not of this form.
-    """
-    tree: dict[str, Any] = {}
-    rest = list(arguments)
-    while rest:
-        word = rest.pop(0)
-        key, equals, value = word.removeprefix("--").partition("=")
-        if not equals and rest and not rest[0].startswith("--"):
-            equals, value = "=", rest.pop(0)
-        if not word.startswith("--") or not equals:
-            raise ConfigError(word, "--key.sub=value", f"'{word}'", "write the option with its value, as --seed=1")
-        tree = merge(tree, nested(key.replace("-", "_"), value))
-    return _parse_values(tree)
-
-
-def _parse_values(tree: dict[str, Any]) -> dict[str, Any]:
-    parsed: dict[str, Any] = {}
-    for key, value in tree.items():
-        try:
-            parsed[key] = _parse_values(value) if isinstance(value, dict) else from_yaml(value)
-        except yaml.YAMLError:
-            raise ConfigError(f"--{key}", "a YAML value", repr(value), "quote the value") from None
-    return parsed
-
-
-def load_config(file: Path | None = None, overrides: Mapping[str, Any] | None = None, *, resolve: bool = True) -> RunConfig:
-    """Read a run's configuration: defaults, then the file, then the overrides; resolved, but for the ``config.yaml`` of a run.
-
-    That one names every loss the run has; what its method has come to be since must not be added (``resolve=False``).
-
-    Raises:
-        ConfigError: the file cannot be read, or a key or value is wrong.
-    """
-    tree: dict[str, Any] = {}
-    if file is not None:
-        try:
-            tree = from_yaml(Path(file).read_text(encoding="utf-8")) or {}
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ConfigError(
-                file, "a YAML file with a run's configuration", str(error), "check the path and the text"
-            ) from None
-        if not isinstance(tree, dict):
-            raise ConfigError(
-                file, "a mapping of keys to values", type(tree).__name__, "start from `scribbleseg train --print-config`"
-            )
-    return parse_config(merge(tree, overrides or {}), file or "configuration", resolve=resolve)
-
-
-def parse_config(tree: Mapping[str, Any], where: object = "configuration", *, resolve: bool = True) -> RunConfig:
-    """Validate a tree of settings and resolve it, as :func:`load_config` does."""
-    try:
-        config = RunConfig.model_validate(tree)
-        return config.resolved() if resolve else config
-    except ValidationError as error:
-        raise ConfigError.from_pydantic(error, where, RunConfig) from None
-
-
-def dump_config(config: RunConfig) -> str:
-    """Return the configuration as YAML that :func:`load_config` reads back to the same."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
