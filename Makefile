@@ -15,7 +15,7 @@ demo: $(VENV)/.demo   ## make a data set, train with and without DFR, compare, w
 	$(BIN)/scribbleseg demo --out demo
 
 test: lint $(VENV)/.kernels   ## lint, types and tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q --durations=25 --durations-min=10
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
