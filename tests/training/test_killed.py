@@ -18,6 +18,7 @@ import torch
 
 from scribbleseg import cli
 from scribbleseg.config import RunConfig, dump_config
+from scribbleseg.training.checkpoints import has_checkpoint
 from scribbleseg.training.run import train
 from tests.fake.datasets import make_dataset
 from tests.training.test_run import small, weights
@@ -32,8 +33,8 @@ def child(config: Path, out: Path) -> None:
     torch.set_num_threads(1)
     said = (out.parent / "said.txt").open("a")  # the server that forks this process has the descriptors of an earlier test
     os.dup2(said.fileno(), 2)
-    begun = any((out / "checkpoints").glob("*.ckpt"))
-    sys.argv = ["scribbleseg", "train", "--config", str(config), "--out", str(out), *(["--resume"] if begun else [])]
+    resume = ["--resume"] if has_checkpoint(out) else []  # there may be a best one and no last one yet
+    sys.argv = ["scribbleseg", "train", "--config", str(config), "--out", str(out), *resume]
     cli.main()
 
 
