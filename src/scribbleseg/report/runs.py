@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scribbleseg.config import RunConfig, dump_config, load_record, without_places
+from scribbleseg.config import RECORD, RunConfig, dump_config, load_record, without_places
 from scribbleseg.data.folder import Dataset, open_dataset
 from scribbleseg.errors import ConfigError, DataError
 from scribbleseg.evaluate import evaluate, fingerprint
@@ -40,9 +40,7 @@ def read_runs(
     configs = [load_record(folder) for folder in folders]
     root = data or configs[0].data.root
     if root is None:
-        raise ConfigError(
-            folders[0] / "config.yaml", "data.root, the data set's folder", "nothing", "give it with --data DATASET"
-        )
+        raise ConfigError(folders[0] / RECORD, "data.root, the data set's folder", "nothing", "give it with --data DATASET")
     dataset = open_dataset(root)
     parts = zip(titles or _folder_titles(folders), folders, map(without_places, configs), strict=True)
     return [
