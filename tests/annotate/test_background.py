@@ -23,6 +23,7 @@ from scribbleseg.data.folder import open_dataset
 from scribbleseg.data.training_labels import check_training_labels
 from scribbleseg.errors import DataError
 from scribbleseg.records import UNLABELLED
+from scribbleseg.training.checkpoint_file import LAST, PREVIOUS
 from scribbleseg.trees import merge
 from tests.annotate.project import FakeProject, right_stroke
 from tests.training.test_run import SMALL
@@ -133,6 +134,8 @@ def test_stopped_killed_found_again_and_resumed(training: Training, project: Fak
     process.send_signal(signal.SIGKILL)
     until(lambda: again.state() == "failed")
     assert "killed" in again.status()["message"]
+    checkpoints = training.folder / RUN / "checkpoints"
+    (checkpoints / LAST).rename(checkpoints / PREVIOUS)  # as if it had been killed while it put a new one in its place
     again.resume()
     assert again.state() == "running"
     until(lambda: again.status()["step"] > network.step)

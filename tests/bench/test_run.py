@@ -9,11 +9,14 @@ import sys
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from scribbleseg.bench.run import Folder, as_tree, differences, run_table
 from scribbleseg.bench.table import Cell, Places, read_table
+from scribbleseg.cli import app
 from scribbleseg.errors import ConfigError
 from scribbleseg.methods import METHODS
+from scribbleseg.training.checkpoint_file import LAST, PREVIOUS
 from tests.bench.tables import write_table
 from tests.fake.datasets import make_dataset
 
@@ -68,6 +71,9 @@ def test_a_row_that_is_scored_on_another_split_too_is_scored_again_and_not_train
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(tree))
     more = Folder(read_table(tmp_path / "small.yaml"), folder.places, folder.root)
     assert name in [c.stem for c in more.missing()]
+    words = ["bench", str(tmp_path / "small.yaml"), "--data", str(tmp_path), "--results", str(folder.root), "--dry-run"]
+    words += ["--only", "a / narrow / variant / seed 0"]
+    assert CliRunner().invoke(app, words).stdout.startswith("to do")
     assert [r["method"] for r in more.results()] == ["variant"], "what is known is shown"
     model = tmp_path / "runs" / name / "model" / "model.safetensors"
     written = model.stat().st_mtime_ns
@@ -76,6 +82,7 @@ def test_a_row_that_is_scored_on_another_split_too_is_scored_again_and_not_train
     assert (after["val"]["miou"], after["minutes"]) == (before["val"]["miou"], before["minutes"])
     assert "miou" in after["test"]
     assert name not in [c.stem for c in more.missing()]
+    assert CliRunner().invoke(app, words).stdout.startswith("done")
 
 
 def test_a_method_that_has_changed_makes_its_old_results_none(folder, monkeypatch):
@@ -98,6 +105,8 @@ def test_a_stopped_cell_goes_on_from_its_checkpoint(folder, tmp_path):
     folder.run(name, tmp_path / "two", threads=1)
     (tmp_path / "two" / name / "model" / "model.safetensors").unlink()
     (tmp_path / "two" / name / "model").rename(tmp_path / "gone")
+    checkpoints = tmp_path / "two" / name / "checkpoints"
+    (checkpoints / LAST).rename(checkpoints / PREVIOUS)  # killed while it put a new one in its place
     again = json.loads(folder.run(name, tmp_path / "two", threads=1).read_text())
     assert again["test"] == whole["test"]
     assert again["minutes"] is None  # of a training in two parts nobody knows how long it took

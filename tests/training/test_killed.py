@@ -18,7 +18,7 @@ import torch
 
 from scribbleseg import cli
 from scribbleseg.config import RunConfig, dump_config
-from scribbleseg.training.checkpoints import has_checkpoint
+from scribbleseg.training.checkpoint_file import has_checkpoint
 from scribbleseg.training.run import train
 from tests.fake.datasets import make_dataset
 from tests.training.test_run import small, weights

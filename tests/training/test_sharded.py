@@ -12,8 +12,7 @@ import torch
 
 from scribbleseg.config import load_config
 from scribbleseg.errors import TrainingError
-from scribbleseg.training.checkpoint_file import read_checkpoint
-from scribbleseg.training.checkpoints import LAST, PREVIOUS
+from scribbleseg.training.checkpoint_file import LAST, PREVIOUS, read_checkpoint
 from scribbleseg.training.parts import ROWS, Parts
 from scribbleseg.training.run import train
 from tests.fake.datasets import make_dataset

@@ -22,6 +22,7 @@ from scribbleseg.atomic import write_text
 from scribbleseg.config import RunConfig, dump_config, load_config, load_record, parse_config
 from scribbleseg.errors import ScribblesegError, TrainingError
 from scribbleseg.models.folder import WEIGHTS, TrainedModel, load_model
+from scribbleseg.training.checkpoint_file import LAST, has_checkpoint, read_checkpoint
 
 #: Steps of a training if the page does not say, without and with an accelerator.
 STEPS, STEPS_DEVICE = 300, 2000
@@ -105,7 +106,7 @@ class Training:
         """
         if self.state() in ("running", "done"):
             raise TrainingError(self.folder, "a training that was stopped", self.state(), "start a new one")
-        if (self.folder / RUN / "checkpoints" / "last.ckpt").is_file():
+        if has_checkpoint(self.folder / RUN):
             self._launch("--resume")
         else:
             self._launch("--config", str(self.folder / CONFIG))
@@ -225,7 +226,7 @@ class Training:
 
     def stamp(self) -> str:
         """Return what changes when there is a newer network; empty where there is none."""
-        for path in (self.folder / RUN / "model" / WEIGHTS, self.folder / RUN / "checkpoints" / "last.ckpt"):
+        for path in (self.folder / RUN / "model" / WEIGHTS, self.folder / RUN / "checkpoints" / LAST):
             with contextlib.suppress(OSError):
                 return f"{self.number} {path.name} {path.stat().st_mtime_ns}"
         return ""
@@ -241,9 +242,7 @@ class Training:
             return None
         if (self.folder / RUN / "model" / WEIGHTS).is_file():
             return Network(load_model(self.folder / RUN), self.max_steps(), stamp)
-        from scribbleseg.training.checkpoint_file import read_checkpoint
-
-        state = read_checkpoint(self.folder / RUN / "checkpoints" / "last.ckpt")
+        state = read_checkpoint(self.folder / RUN / "checkpoints" / LAST)
         return Network(
             _averaged(load_record(self.folder / RUN), state, self._note()),
             int(state["global_step"]),

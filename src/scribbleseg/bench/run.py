@@ -18,15 +18,15 @@ import yaml
 from scribbleseg.atomic import write_text
 from scribbleseg.bench.scores import figure
 from scribbleseg.bench.table import Cell, Places, Table, cells
-from scribbleseg.config import INDIFFERENT, RECORD, RunConfig, dump_config, load_record, parse_record, without_places
+from scribbleseg.config import RECORD, RunConfig, dump_config, load_record, parse_record, without_places
 from scribbleseg.environment import environment_with
 from scribbleseg.errors import ConfigError, ScribblesegError, nearest
 from scribbleseg.evaluate import evaluate
-from scribbleseg.losses.objective import complete
 from scribbleseg.provenance import provenance
 from scribbleseg.scores import summary, volume_mean
+from scribbleseg.training.checkpoint_file import has_checkpoint
 from scribbleseg.training.run import train
-from scribbleseg.trees import differing_keys
+from scribbleseg.training.settings import changes
 
 Choices = dict[tuple[str, str, str], Mapping[str, Any]]
 
@@ -44,7 +44,7 @@ def run_cell(cell: Cell, runs: Path, *, threads: int = 0) -> dict[str, Any]:
     out = runs / cell.stem
     if (out / RECORD).is_file() and differences(cell, {"config": as_tree(load_record(out))}):
         shutil.rmtree(out)  # a training with other settings, as a result of other settings is none
-    resumed = (out / "checkpoints" / "last.ckpt").is_file()
+    resumed = has_checkpoint(out)
     began = time.monotonic()
     model = out / "model"
     if not model.is_dir():
@@ -100,9 +100,7 @@ def differences(cell: Cell, result: Mapping[str, Any]) -> list[str]:
     A result names every loss it was trained with, so what its method's losses have become does not touch it.
     """
     then = parse_record(result["config"], "a result's configuration")
-    then = then.model_copy(update={"losses": complete(then.losses)})
-    keys = differing_keys(as_tree(then), as_tree(cell.config))
-    return [key for key in keys if key not in INDIFFERENT]
+    return changes(without_places(then), without_places(cell.config))
 
 
 class Folder:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from scribbleseg.config import RunConfig, parse_config
 from scribbleseg.errors import ConfigError, nearest
-from scribbleseg.losses.objective import complete
+from scribbleseg.training.settings import completed
 from scribbleseg.trees import from_yaml, merge, nested
 
 
@@ -318,7 +318,6 @@ def cells(
                 over += [*(nested(key, value) for key, value in (choice or {}).items()), {"seed": seed}]
                 for settings in over:
                     tree = merge(tree, settings)
-                config = parse_config(places.put_in(tree), f"{data} / {network} / {name}")
-                config = config.model_copy(update={"losses": complete(config.losses)})
+                config = completed(parse_config(places.put_in(tree), f"{data} / {network} / {name}"))
                 splits = ("val",) if tuning else method.splits
                 yield Cell(data, network, name, seed, protocol, choice if tuning else None, splits, config)

@@ -1,4 +1,4 @@
-"""A checkpoint's file, read without running code and without the training engine: a page that watches a run reads it too."""
+"""A run's checkpoints, read without running code and without the training engine: a page that watches a run reads them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ from typing import Any
 
 from scribbleseg.errors import TrainingError
 from scribbleseg.training.parts import read_file, read_parts, whole
+
+#: Names in ``checkpoints/`` of what a run goes on from, and of what was that before.
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
+
+
+def has_checkpoint(run: Path) -> bool:
+    """Say whether a run can go on. One that was killed may have but the previous one of its checkpoints."""
+    return any((run / "checkpoints" / name).exists() for name in (LAST, PREVIOUS))
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

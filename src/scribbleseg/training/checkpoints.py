@@ -15,11 +15,8 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from scribbleseg.atomic import atomic_path
 from scribbleseg.errors import TrainingError
-from scribbleseg.training.checkpoint_file import read_checkpoint, read_lazily
+from scribbleseg.training.checkpoint_file import LAST, PREVIOUS, read_checkpoint, read_lazily
 from scribbleseg.training.parts import write_file
-
-#: Names in ``checkpoints/`` of what a run goes on from, and of what was that before.
-LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -72,11 +69,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def has_checkpoint(run: Path) -> bool:
-    """Say whether a run can go on."""
-    return any((run / "checkpoints" / name).exists() for name in (LAST, PREVIOUS))
 
 
 def mend(run: Path) -> None:

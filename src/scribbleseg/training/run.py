@@ -20,7 +20,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from torch.utils.data import DataLoader, Dataset as TorchDataset
 
 from scribbleseg.atomic import clear_unfinished, write_text
-from scribbleseg.config import INDIFFERENT, RECORD, RunConfig, dump_config, load_record
+from scribbleseg.config import RECORD, RunConfig, dump_config, load_record
 from scribbleseg.data.folder import Dataset, open_dataset
 from scribbleseg.data.loader import EveryNth, evenly, training_loader, training_stems
 from scribbleseg.data.random_walker import require_walker, with_random_walker
@@ -28,20 +28,19 @@ from scribbleseg.data.strokes import with_strokes
 from scribbleseg.data.training_labels import check_training_labels
 from scribbleseg.environment import restarts
 from scribbleseg.errors import ConfigError
-from scribbleseg.losses.objective import complete
 from scribbleseg.models.folder import SNAPSHOTS, save_model
 from scribbleseg.provenance import has_bf16, provenance
 from scribbleseg.stopping import StopRequest
-from scribbleseg.training.checkpoint_file import read_lazily
-from scribbleseg.training.checkpoints import LAST, AtomicCheckpointIO, Snapshots, checkpoint_callbacks, has_checkpoint, mend
+from scribbleseg.training.checkpoint_file import LAST, has_checkpoint, read_lazily
+from scribbleseg.training.checkpoints import AtomicCheckpointIO, Snapshots, checkpoint_callbacks, mend
 from scribbleseg.training.faults import in_our_words
 from scribbleseg.training.history import history_logger
 from scribbleseg.training.module import SegmentationModule
 from scribbleseg.training.progress import ProgressBar
 from scribbleseg.training.ranks import first, meeting, places, strategy
+from scribbleseg.training.settings import changes, completed
 from scribbleseg.training.sharded import load
 from scribbleseg.training.stopping import StopAtStep
-from scribbleseg.trees import differing_keys
 
 #: What those should know who leave a class out where it is.
 _ALL_DRAWN = (
@@ -155,7 +154,7 @@ def _complete(config: RunConfig) -> RunConfig:
     model, source = config.model, config.model.backbone
     if isinstance(source, str) and Path(source).is_dir():
         model = model.model_copy(update={"backbone": str(Path(source).resolve())})
-    return config.model_copy(update={"losses": complete(config.losses), "data": data, "model": model})
+    return completed(config.model_copy(update={"data": data, "model": model}))
 
 
 def _claim(out: Path, config: RunConfig, resume: bool) -> None:
@@ -165,10 +164,7 @@ def _claim(out: Path, config: RunConfig, resume: bool) -> None:
     if not resume and (has_checkpoint(out) or (out / "model").is_dir()):
         raise ConfigError(out, "an empty or new folder", "a run is in it", "choose another --out, or continue it with --resume")
     if resume:
-        begun = load_record(out)
-        begun = begun.model_copy(update={"losses": complete(begun.losses)})
-        changed = [key for key in differing_keys(begun.model_dump(), config.model_dump()) if key not in INDIFFERENT]
-        if changed:
+        if changed := changes(load_record(out), config):
             got = f"another {', '.join(changed)}"
             raise ConfigError(out, "the configuration the run began with", got, "resume with the same settings")
         mend(out)
