@@ -15,7 +15,7 @@ demo: $(VENV)/.demo   ## make a data set, train with and without DFR, compare, w
 	$(BIN)/scribbleseg demo --out demo
 
 test: lint $(VENV)/.kernels   ## lint, types and tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q --durations=25 --durations-min=10
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q --durations=25 --durations-min=10
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -62,7 +62,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt
 
 $(VENV)/.dev: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-compile --editable ".[dev]"
 	touch $@ $(VENV)/.demo
 
 # Without a compiler everything works, on the portable backends; `scribbleseg doctor` says which.

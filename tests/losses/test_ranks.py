@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,9 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in LOS
     "pseudo_label of an unsure teacher": ("pseudo_label", {"confidence": 0.5}),
     "dynamic_mixing soft": ("dynamic_mixing", {"soft": True}),
 }
+
+#: A fork server imports once; some systems have none.
+START = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
 #: Rows of the batch: not to be shared evenly by 2 or 4.
 IMAGES = 7
@@ -99,15 +102,8 @@ def work(rank: int, number: int, folder: str) -> None:
 def spread(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, Path]:
     """The results of all cases over so many processes."""
     folder = tmp_path_factory.mktemp(f"ranks{request.param}")
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"
-    try:
-        mp.spawn(work, args=(request.param, str(folder)), nprocs=request.param)
-    finally:
-        if before is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = before
+    multiprocessing.set_forkserver_preload([__name__])
+    mp.start_processes(work, args=(request.param, str(folder)), nprocs=request.param, start_method=START)
     return request.param, folder
 
 

@@ -6,7 +6,7 @@ The drawing page, the trainer and the simulator all rasterise here, so that they
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -71,30 +71,38 @@ def draw_over(labels: np.ndarray, strokes: Iterable[Stroke], width_px: float | N
         width_px: of all brushes, instead of each stroke's own.
 
     Raises:
-        DataError: as :func:`rasterise`, where more than these strokes is too much to draw by themselves.
+        DataError: as :func:`rasterise`, where more than these strokes is too much to draw by themselves. Nothing is drawn.
     """
     size = (labels.shape[0], labels.shape[1])
     flat = labels.reshape(-1)
-    num_rows = 0
+    strokes = tuple(strokes)
+    _refuse_too_much(strokes, size, width_px)
     for stroke in strokes:
-        erases = stroke.tool == "eraser"
-        width = stroke.width_px if erases or width_px is None else width_px
-        lines = _lines(stroke.points, width, size)
-        num_rows += int(lines.number.sum())
-        if num_rows > MAX_ROWS:
-            got = f"{num_rows} or more: too many points for so wide a brush"
-            raise DataError("strokes", f"segments that touch at most {MAX_ROWS} rows of pixels", got, "draw them simpler")
-        for start, stop in _runs(lines, size):
-            flat[start:stop] = UNLABELLED if erases else stroke.label
+        for start, stop in _runs(_lines(stroke.points, _width(stroke, width_px), size), size):
+            flat[start:stop] = UNLABELLED if stroke.tool == "eraser" else stroke.label
 
 
-def rows_of(stroke: Stroke, size: tuple[int, int]) -> int:
+def _width(stroke: Stroke, width_px: float | None) -> float:
+    return stroke.width_px if stroke.tool == "eraser" or width_px is None else width_px
+
+
+def _refuse_too_much(strokes: Sequence[Stroke], size: tuple[int, int], width_px: float | None) -> None:
+    """Refuse what would take minutes to draw before any of it is drawn."""
+    if sum(np.size(stroke.points) for stroke in strokes) * size[0] <= MAX_ROWS:
+        return  # no more, even if every segment touches all rows
+    num_rows = sum(rows_of(stroke, size, width_px) for stroke in strokes)
+    if num_rows > MAX_ROWS:
+        got = f"{num_rows}: too many points for so wide a brush"
+        raise DataError("strokes", f"segments that touch at most {MAX_ROWS} rows of pixels", got, "draw them simpler")
+
+
+def rows_of(stroke: Stroke, size: tuple[int, int], width_px: float | None = None) -> int:
     """Return how many rows of pixels a stroke's segments touch, which ``MAX_ROWS`` limits: 1 µs each to draw.
 
     Raises:
         DataError: a stroke that cannot be drawn.
     """
-    return int(_lines(stroke.points, stroke.width_px, size).number.sum())
+    return int(_lines(stroke.points, _width(stroke, width_px), size).number.sum())
 
 
 class _Lines(NamedTuple):
