@@ -29,6 +29,14 @@ def test_every_cell_of_every_protocol_has_settings_that_a_run_takes(path, tmp_pa
         assert {c.config.data.labels for c in found if c.method == table.high} == {"masks"}
 
 
+@pytest.mark.parametrize(("name", "protocol"), [("staged", "small"), ("method", "")])
+def test_the_static_rival_with_pseudo_labels_has_the_very_labels_of_ours(name, protocol, tmp_path):
+    found = cells(read_table(ROOT / "benchmarks" / f"{name}.yaml"), Places(tmp_path, tmp_path), protocol=protocol)
+    labels = {c.method: c.config.losses["pseudo_label"] for c in found if "pseudo_label" in c.config.losses}
+    for rival in ("static kernel + pseudo labels", "pseudo labels alone"):
+        assert labels[rival] == labels["DFR + pseudo labels"]
+
+
 def untuned(table, protocol):
     """Methods without cells before the tuning of the method they belong to is done."""
     whole = protocol == "" or table.protocols[protocol].tune

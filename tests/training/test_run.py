@@ -226,15 +226,14 @@ def test_a_run_keeps_the_losses_it_was_trained_with_when_its_method_changes(
     dataset_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = train(small(dataset_root), tmp_path / "run").parent
-    before = load_record(run)
-    weights = (run / "model" / "model.safetensors").read_bytes()
+    before, trained = load_record(run), weights(run)
     monkeypatch.setitem(METHODS, before.method, METHODS[before.method] | {"total_variation": {"weight": 0.5}})
     assert load_record(run) == before
     with pytest.raises(ConfigError, match="another losses.total_variation"):
         train(small(dataset_root), run, resume=True)
     shutil.rmtree(run / "model")
     train(load_record(run), run, resume=True)
-    assert (run / "model" / "model.safetensors").read_bytes() == weights
+    assert weights(run) == trained
 
 
 def test_nan_stops_the_run_and_names_step_and_images(
