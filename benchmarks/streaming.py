@@ -59,7 +59,7 @@ def measure_ours(told: dict[str, Any]) -> dict[str, Any]:
         files = [str(dataset.listing.find(folder, stem).path) for folder in folders for stem in stems]
 
     def make(workers: int) -> Iterable[Any]:
-        data = {"root": told["root"], "crop_px": told["crop"], "num_workers": workers}
+        data = {"root": told["root"], "crop_px": told["crop"], "num_workers": workers, "cache_mib": 0}
         return training_loader(dataset, parse_config({"data": data, "training": training}), lambda: 0)
 
     return {"times": cold_and_warm(make, files, told)}

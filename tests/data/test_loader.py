@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from scribbleseg.config import RunConfig, parse_config
+from scribbleseg.data import loader
 from scribbleseg.data.folder import open_dataset
 from scribbleseg.data.images import read_index, read_rgb, write_png
+from scribbleseg.data.kept import KeptSamples
 from scribbleseg.data.loader import (
     TrainingSamples,
     collate,
@@ -115,6 +117,33 @@ class TestTrainingSamples:
         first = {items[n].stem: items[n] for n in range(6)}
         again = [items[n] for n in range(6, 12)]
         assert not any(torch.equal(first[s.stem].image, s.image) for s in again)
+
+    def test_what_is_kept_in_memory_is_read_once_and_changes_nothing(self, root, monkeypatch):
+        reads: list[str] = []
+        monkeypatch.setattr(loader, "load_sample", lambda data, stem, kind: reads.append(stem) or load_sample(data, stem, kind))
+        kept, fresh = samples(root, longest_px=56), samples(root, longest_px=56, cache_mib=0)
+        items = [kept[n] for n in range(18)]
+        assert sorted(reads) == sorted(open_dataset(root).stems("train"))
+        for n in range(18):
+            assert equal(items[n], fresh[n])
+            assert items[n].labels.dtype == torch.int64
+        assert len(reads) == 6 + 18
+
+    def test_what_does_not_fit_is_read_each_time(self, root):
+        dataset, reads = open_dataset(root), Counter[str]()
+
+        def read(stem: str) -> Sample:
+            reads[stem] += 1
+            return load_sample(dataset, stem, "scribbles")
+
+        stems = dataset.stems("train")
+        pixels = [read(stem).labels.numel() for stem in stems]
+        reads.clear()
+        kept = KeptSamples(15 * sum(pixels[:2]) + 14)  # 12 bytes of colours, 2 of labels, one of validity
+        for _ in range(3):
+            for stem in stems:
+                assert equal(kept.get(stem, lambda stem=stem: read(stem)), load_sample(dataset, stem, "scribbles"))
+        assert [reads[stem] for stem in stems] == [1, 1, 3, 3, 3, 3]
 
     def test_every_item_has_a_labelled_pixel(self, root):
         items = samples(root, crop_px=32, scale=(1.0, 2.0))

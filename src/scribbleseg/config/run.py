@@ -21,6 +21,7 @@ INDIFFERENT = (
     "training.devices",
     "training.num_nodes",
     "training.strategy",
+    "data.cache_mib",
     "data.num_workers",
     "data.timeout_s",
 )

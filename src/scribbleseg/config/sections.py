@@ -71,6 +71,8 @@ class DataConfig(Section):
         scale: range of the random zoom.
         flip: chance of a mirror image.
         colour: strength of the brightness, contrast and saturation jitter.
+        cache_mib: memory for images that were read and shrunk once, of each process that trains, shared out among its workers;
+            0 reads them each time. What a run learns is the same.
         num_workers: processes that load data; 0 loads in the training process.
         timeout_s: seconds after which such a process counts as hanging; 0 waits for ever.
     """
@@ -88,6 +90,7 @@ class DataConfig(Section):
     scale: tuple[Positive, Positive] = (0.75, 1.5)
     flip: Fraction = 0.5
     colour: Fraction = 0.2
+    cache_mib: Annotated[int, Field(ge=0)] = 512
     num_workers: Annotated[int, Field(ge=0)] = 0
     timeout_s: Annotated[float, Field(ge=0)] = 300.0
 

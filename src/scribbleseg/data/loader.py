@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset as TorchDataset, Sampler, defau
 
 from scribbleseg.config import DataConfig, RunConfig
 from scribbleseg.data.folder import Dataset
+from scribbleseg.data.kept import KeptSamples
 from scribbleseg.data.large import is_large, large_view
 from scribbleseg.data.sample import drawn_classes, make_sample
 from scribbleseg.data.transforms import resize_longest, training_transforms
@@ -56,6 +57,7 @@ class TrainingSamples(TorchDataset[Sample | ScribblesegError]):
         self.dataset, self.stems = dataset, training_stems(dataset, config.data)
         self.config, self.seed = config.data, config.seed
         self.large: dict[str, bool] = {}
+        self.kept = KeptSamples(config.data.cache_mib * 2**20 // max(1, config.data.num_workers))
         self.desk = Desk(config.data.num_workers)
         self.view, self.jitter = training_transforms(config.data)
 
@@ -81,9 +83,12 @@ class TrainingSamples(TorchDataset[Sample | ScribblesegError]):
             self.large[stem] = is_large(self.dataset, stem, self.config)
         if self.large[stem]:
             return self.jitter(large_view(self.dataset, stem, self.config, generator), generator)
-        sample = load_sample(self.dataset, stem, self.config.labels)
-        sample = resize_longest(sample, self.config.longest_px)
+        sample = self.kept.get(stem, lambda: self.whole(stem))
         return self.jitter(self.view(sample, generator), generator)
+
+    def whole(self, stem: str) -> Sample:
+        """Read an image, and shrink or grow it."""
+        return resize_longest(load_sample(self.dataset, stem, self.config.labels), self.config.longest_px)
 
 
 @lru_cache(maxsize=2)  # a batch may reach into the next epoch
