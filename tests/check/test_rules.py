@@ -220,6 +220,14 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str, Severity, tuple[str, ...]]] 
         NOTE,
         ("1 image in no list", "images/new.png"),
     ),
+    "an image that is far larger than a crop": (
+        lambda r: [
+            write_image(r / kind / "image_000.png", np.zeros((16, 1792), np.uint8)) for kind in ("images", "scribbles", "masks")
+        ],
+        "large_images",
+        NOTE,
+        ("1 image of ", "images/image_000.png", "1792 × 16", "--data.longest_px=1024"),
+    ),
     "scribbles without image": (
         lambda r: write_image(r / "scribbles/imag_000.png", np.zeros((9, 9), np.uint8)),
         "leftover_files",

@@ -1,4 +1,4 @@
-"""Rules about folders and files: missing, double, broken, of another size, left over."""
+"""Rules about folders and files: missing, double, broken, of another size, very large, left over."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from scribbleseg.check.facts import Facts
 from scribbleseg.check.finding import Case, Finding, Severity, count, some
 from scribbleseg.check.lists import written_as_files
 from scribbleseg.check.scan import Fault
+from scribbleseg.config import DataConfig
 from scribbleseg.data.listing import split_slice
+
+#: An image that is so many training crops long is told.
+LARGE = 8
 
 _SINGULAR = {"images": "image", "scribbles": "scribble file", "strokes": "file of strokes", "masks": "mask"}
 
@@ -94,6 +98,19 @@ def _advice(facts: Facts, kind: str, trouble: str, do: str) -> str:
     if kind == "images":
         return "add the files, or take their stems off the list"
     return "draw or export them, or take the stems off the list"
+
+
+def large_images(facts: Facts) -> Iterator[Finding]:
+    """Images of which a training crop shows little, where nobody asks for them to be shrunk."""
+    crop = DataConfig().crop_px
+    sizes = [(record.stem, record.size) for record in facts.of(*facts.training) if record.size is not None]
+    cases = tuple(
+        Case(facts.place("images", stem), f"{size[1]} × {size[0]}", stem) for stem, size in sizes if max(size) >= LARGE * crop
+    )
+    if cases:
+        what = f"{count(len(cases), 'image')} of {len(sizes):,} at least {LARGE * crop:,} px long, {LARGE} training crops"
+        do = "if what you look for can be told at that size, train with --data.longest_px=1024: a crop then shows more of it"
+        yield Finding("large_images", Severity.NOTE, what, do, cases)
 
 
 def leftover_files(facts: Facts) -> Iterator[Finding]:

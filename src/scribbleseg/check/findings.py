@@ -41,6 +41,7 @@ RULES: tuple[Rule, ...] = (
     strokes.images_without_strokes,
     strokes.rare_classes,
     strokes.dense_scribbles,
+    files.large_images,
     files.leftover_files,
     voc.voc_lists,
 )
