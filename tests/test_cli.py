@@ -241,11 +241,22 @@ def test_a_full_disk_is_said_plainly_and_leaves_no_half_file(
 def test_ctrl_c_says_how_to_go_on(
     cli: Any, dataset_root: Path, settings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop(*_: Any) -> None:
-        raise KeyboardInterrupt
+    from scribbleseg.training.module import SegmentationModule
 
-    monkeypatch.setattr("scribbleseg.training.module.SegmentationModule.training_step", stop)
-    code, _, err = cli("train", "--data", dataset_root, "--out", tmp_path / "run", "--config", settings)
+    step, last = SegmentationModule.training_step, 0
+
+    def stop(self: Any, *words: Any) -> Any:
+        if self.global_step == last:
+            raise KeyboardInterrupt  # as a second Ctrl-C does
+        return step(self, *words)
+
+    monkeypatch.setattr(SegmentationModule, "training_step", stop)
+    words = ["train", "--data", dataset_root, "--out", tmp_path / "run", "--config", settings, "--training.val_every=1"]
+    code, _, err = cli(*words)
+    assert code == 130
+    assert "the same command, from the beginning" in err
+    last = 2
+    code, _, err = cli(*words)
     assert code == 130
     assert f"scribbleseg train --out {tmp_path / 'run'} --resume" in err
 

@@ -39,6 +39,7 @@ def test_numbers_are_the_programs():
     assert f"no more than {stopping.GRACE_S:g} seconds" in TEXT
     assert f"`data.timeout_s` ({DataConfig().timeout_s:g})" in TEXT
     assert f"| {errors.StoppedError.exit_code} | SIGTERM" in TEXT
+    assert f"| {errors.InterruptedRunError.exit_code} | Ctrl-C" in TEXT
     assert f"| {errors.ScribblesegError.exit_code} | something you can mend" in TEXT
 
 

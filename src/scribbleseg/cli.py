@@ -40,6 +40,7 @@ def train(
 ) -> None:
     """Train a network. Every setting of the configuration is an option too: --seed=1 --training.max_steps=500."""
     from scribbleseg.config import RECORD, dump_config, load_config, load_record
+    from scribbleseg.training.checkpoint_file import has_checkpoint
     from scribbleseg.training.ranks import is_first
     from scribbleseg.training.run import train as run
     from scribbleseg.trees import merge, parse_overrides
@@ -58,7 +59,8 @@ def train(
         if is_first():
             print(f"model: {model}")
     except KeyboardInterrupt:
-        print(f"\nscribbleseg: stopped. Go on with: scribbleseg train --out {out} --resume", file=sys.stderr)
+        again = f"scribbleseg train --out {out} --resume" if has_checkpoint(out) else "the same command, from the beginning"
+        print(f"\nscribbleseg: stopped. Go on with: {again}", file=sys.stderr)
         raise typer.Exit(130) from None
 
 

@@ -87,6 +87,12 @@ class StoppedError(ScribblesegError):
     exit_code = 143
 
 
+class InterruptedRunError(StoppedError):
+    """The same by Ctrl-C."""
+
+    exit_code = 130
+
+
 class StorageError(ScribblesegError):
     """A file that could not be written."""
 

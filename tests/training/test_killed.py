@@ -95,8 +95,8 @@ def test_a_run_killed_at_random_moments_ends_in_the_same_weights(tmp_path: Path,
     assert_same(whole, out)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_sigterm_ends_a_run_after_its_step_with_a_checkpoint_of_it(tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize(("workers", "number"), [(0, signal.SIGTERM), (1, signal.SIGTERM), (1, signal.SIGINT)])
+def test_a_signal_ends_a_run_after_its_step_with_a_checkpoint_of_it(tmp_path: Path, workers: int, number: int) -> None:
     config, file = prepared(
         tmp_path, training={"max_steps": 30, "val_every": 24}, model={"dropout": 0.2}, data={"num_workers": workers}
     )
@@ -104,13 +104,14 @@ def test_sigterm_ends_a_run_after_its_step_with_a_checkpoint_of_it(tmp_path: Pat
     train(config, whole)
     process = start(file, out)
     wait_for(process, lambda: steps_of(out) > 1)  # long before the first checkpoint of its own
-    for each in [*psutil.Process(process.pid).children(), psutil.Process(process.pid)]:  # some schedulers tell all processes
-        each.send_signal(signal.SIGTERM)
+    for each in [*psutil.Process(process.pid).children(), psutil.Process(process.pid)]:  # some schedulers tell all processes,
+        each.send_signal(number)  # and a terminal's Ctrl-C reaches all of them
     process.join(120)
     told = (tmp_path / "said.txt").read_text()
-    assert process.exitcode == 143, told
+    name, code = ("SIGTERM", 143) if number == signal.SIGTERM else ("Ctrl-C", 130)
+    assert process.exitcode == code, told
     step = torch.load(out / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
-    assert f"SIGTERM after step {step}, which is kept" in told
+    assert f"{name} after step {step}, which is kept" in told
     assert f"scribbleseg train --out {out} --resume" in told
     assert not (out / "model").exists()
     again = start(file, out)

@@ -7,7 +7,6 @@ import csv
 import json
 import math
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -22,12 +21,13 @@ from scribbleseg.atomic import write_text
 from scribbleseg.config import RunConfig, dump_config, load_config, load_record, parse_config
 from scribbleseg.errors import ScribblesegError, TrainingError
 from scribbleseg.models.folder import WEIGHTS, TrainedModel, load_model
+from scribbleseg.stopping import TOLD
 from scribbleseg.training.checkpoint_file import LAST, has_checkpoint, read_checkpoint
 
 #: Steps of a training if the page does not say, without and with an accelerator.
 STEPS, STEPS_DEVICE = 300, 2000
 
-#: Steps between checkpoints: what a stopped training has to do again at most, and how often its overlay may change.
+#: Steps between checkpoints: what a killed training has to do again at most, and how often its overlay may change.
 EVERY = 25
 
 #: Side of the square that it trains on; images are shrunk to the second before.
@@ -137,13 +137,13 @@ class Training:
         return process if alive else None
 
     def stop(self, wait_s: float = 10.0) -> None:
-        """Ask it to stop, as Ctrl-C would; end it where it does not listen. What it had learnt is in its last checkpoint."""
+        """Ask it to stop after its step, which it keeps; end it where it does not listen."""
         write_text(self.folder / STOPPED, "")
         process = self.process()
         if process is None:
             return
         with contextlib.suppress(psutil.Error):
-            process.send_signal(signal.SIGINT) if os.name == "posix" else process.terminate()
+            process.terminate()  # on Windows this ends it at once: what it had learnt is in its last checkpoint
             process.wait(wait_s)
         with contextlib.suppress(psutil.Error):
             if process.is_running() and self.process() is not None:
@@ -200,11 +200,11 @@ class Training:
         return (most - step) * (now - self._pace[0]) / (step - self._pace[1])
 
     def complaint(self) -> str:
-        """Return what it said last: our own message, or that it ended without one."""
+        """Return what it said last: our own message, but not that it was told to stop, or that it ended without one."""
         lines: list[str] = []
         with contextlib.suppress(OSError):
             lines = (self.folder / LOG).read_text(encoding="utf-8", errors="replace").splitlines()[-40:]
-        own = [n for n, line in enumerate(lines) if line.startswith("scribbleseg: ") and "stopped. Go on with" not in line]
+        own = [n for n, line in enumerate(lines) if line.startswith("scribbleseg: ") and TOLD not in "".join(lines[n : n + 2])]
         if own:
             return " ".join(line.strip() for line in lines[own[-1] : own[-1] + 4])
         return "it ended without a word: perhaps it was killed, or memory ran out. Resume goes on from its last checkpoint."

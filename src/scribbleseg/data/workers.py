@@ -39,9 +39,10 @@ class Desk:
 
 
 def begin_worker(worker: int) -> None:
-    """Take one thread, and leave it to the training process what SIGTERM means: some schedulers send it to every process."""
+    """Take one thread, and leave it to the training process what a signal means that says stop: every process may get it."""
     torch.set_num_threads(1)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class WatchedLoader(DataLoader[Any]):

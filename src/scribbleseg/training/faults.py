@@ -9,7 +9,8 @@ from pathlib import Path
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from scribbleseg.atomic import CANNOT_WRITE, storage_error
-from scribbleseg.errors import StoppedError, StorageError, TrainingError
+from scribbleseg.errors import InterruptedRunError, StoppedError, StorageError, TrainingError
+from scribbleseg.stopping import TOLD
 from scribbleseg.training.stopping import StopAtStep
 
 
@@ -18,8 +19,8 @@ def in_our_words(out: Path, stop: StopAtStep) -> Iterator[None]:
     """Turn what ends a run into the error that its user can act on.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C, of which Lightning makes an exit.
-        StoppedError: SIGTERM.
+        KeyboardInterrupt: a second Ctrl-C, of which Lightning makes an exit.
+        StoppedError: SIGTERM; or Ctrl-C, an :class:`InterruptedRunError`.
         StorageError: the disk is full or cannot be written, or the run folder is gone.
         TrainingError: a process that loads data was killed.
     """
@@ -28,7 +29,8 @@ def in_our_words(out: Path, stop: StopAtStep) -> Iterator[None]:
         yield
     except SIGTERMException:
         kept = "in a validation, which it does again" if stop.saved is None else f"after step {stop.saved}, which is kept"
-        raise StoppedError(out, "to run to the last step", f"SIGTERM {kept}", again) from None
+        kind, signal = (InterruptedRunError, "Ctrl-C") if stop.request.interrupted else (StoppedError, "SIGTERM")
+        raise kind(out, TOLD, f"{signal} {kept}", again) from None
     except SystemExit:
         raise KeyboardInterrupt from None
     except OSError as error:

@@ -81,7 +81,7 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = False) -> Path:
     Raises:
         ConfigError: nothing to resume, the folder already holds a run, or ``data.strokes`` is set where masks are read.
         DataError: the data set is not usable; every training label is read before the first step.
-        StoppedError: SIGTERM came; the step under way was finished and is in ``checkpoints/last.ckpt``.
+        StoppedError: SIGTERM or Ctrl-C came; the step under way was finished and is in ``checkpoints/last.ckpt``.
         TrainingError: the loss is not finite.
         StorageError: the disk is full or cannot be written.
     """
@@ -126,7 +126,7 @@ def _train(config: RunConfig, out: Path, resume: bool) -> Path:
     first(prepare)
     if walks:
         dataset = replace(dataset, walked=(out / "random_walker").resolve())
-    with StopRequest() as request, _quiet_lightning(), in_our_words(out, stop := StopAtStep(request, last)):
+    with StopRequest(interrupts=True) as request, _quiet_lightning(), in_our_words(out, stop := StopAtStep(request, last)):
         logger = history_logger(out, last if resume else None)
         trainer = _trainer(config, out, [logger, *_extra_loggers(out)], validated is not None, keep, stop)
 

@@ -1,4 +1,4 @@
-"""A run that a scheduler ends (SIGTERM) stops at the end of a step, with a checkpoint of that step."""
+"""A run that a scheduler (SIGTERM) or Ctrl-C ends stops at the end of a step, with a checkpoint of that step."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ GRACE_S = 5.0
 
 
 class StopAtStep(pl.Callback):
-    """Ends the run after the step in which SIGTERM came, on all ranks after the same one, and writes ``last``.
+    """Ends the run after the step in which it was told to stop, on all ranks after the same one, and writes ``last``.
 
     A validation that is under way is finished, and the step's checkpoint written; one that takes longer than ``GRACE_S`` is
     given up, and the run goes on from the checkpoint before it. Several ranks always finish theirs, for they share it.
 
     Args:
-        request: what notes the signal.
+        request: what notes the signal that says so.
         last: file of the checkpoint.
 
     Attributes:
