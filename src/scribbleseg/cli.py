@@ -112,9 +112,8 @@ def bench(
 
         print(f"{write_section(page, folder, table.stem)} results: {page}")
     elif dry_run:
-        missing = {each.stem for each in folder.missing(only or [])}
         for each in folder.named(only or []):
-            print(f"{'to do' if each.stem in missing else 'done '}  {each.config.training.max_steps:>6} steps  {each.key}")
+            print(f"{'to do' if folder.lacks(each) else 'done '}  {each.config.training.max_steps:>6} steps  {each.key}")
     elif cell is not None:
         print(folder.run(cell, base / protocol, threads=threads))
     else:

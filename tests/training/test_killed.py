@@ -95,10 +95,10 @@ def test_a_run_killed_at_random_moments_ends_in_the_same_weights(tmp_path: Path,
     assert_same(whole, out)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_a_run_after_its_step_with_a_checkpoint_of_it(tmp_path: Path, number: int) -> None:
+@pytest.mark.parametrize(("workers", "number"), [(0, signal.SIGTERM), (1, signal.SIGTERM), (1, signal.SIGINT)])
+def test_a_signal_ends_a_run_after_its_step_with_a_checkpoint_of_it(tmp_path: Path, workers: int, number: int) -> None:
     config, file = prepared(
-        tmp_path, training={"max_steps": 30, "val_every": 24}, model={"dropout": 0.2}, data={"num_workers": 1}
+        tmp_path, training={"max_steps": 30, "val_every": 24}, model={"dropout": 0.2}, data={"num_workers": workers}
     )
     whole, out = tmp_path / "whole", tmp_path / "out"
     train(config, whole)

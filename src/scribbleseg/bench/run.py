@@ -139,7 +139,11 @@ class Folder:
 
     def missing(self, only: Sequence[str] = ()) -> list[Cell]:
         """Return what is still to be run now, of the cells whose key has one of the words of ``only`` in it."""
-        return [c for c in self.named(only) if not set(c.splits) <= (self.read(c) or {}).keys()]
+        return [c for c in self.named(only) if self.lacks(c)]
+
+    def lacks(self, cell: Cell) -> bool:
+        """Say whether a cell is to be run: there is no result of it, or none on one of its splits."""
+        return not set(cell.splits) <= (self.read(cell) or {}).keys()
 
     def named(self, only: Sequence[str] = ()) -> list[Cell]:
         """Return the cells whose key has one of the words of ``only`` in it.
