@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from scribbleseg.bench.run import Folder, as_tree, differences, run_table
 from scribbleseg.bench.table import Cell, Places, read_table
 from scribbleseg.cli import app
+from scribbleseg.config import parse_record
 from scribbleseg.errors import ConfigError
 from scribbleseg.methods import METHODS
 from scribbleseg.training.checkpoint_file import LAST, PREVIOUS
@@ -89,13 +90,13 @@ def test_a_method_that_has_changed_makes_its_old_results_none(folder, monkeypatc
     def low() -> Cell:
         return next(c for c in folder.cells() if c.method == "low")
 
-    result = {"config": as_tree(low().config)}
-    assert differences(low(), result) == []
-    without = copy.deepcopy(result)
-    del without["config"]["training"]["teacher_noise"]
-    assert differences(low(), without) == [], "a default that came later counts as it is"
+    recorded = as_tree(low().config)
+    assert differences(low(), parse_record(recorded, "a result")) == []
+    without = copy.deepcopy(recorded)
+    del without["training"]["teacher_noise"]
+    assert differences(low(), parse_record(without, "a result")) == [], "a default that came later counts as it is"
     monkeypatch.setitem(METHODS, "partial_ce", METHODS["partial_ce"] | {"entropy": {"weight": 0.5}})
-    assert any("entropy" in key for key in differences(low(), result))
+    assert any("entropy" in key for key in differences(low(), parse_record(recorded, "a result")))
 
 
 def test_a_stopped_cell_goes_on_from_its_checkpoint(folder, tmp_path):

@@ -18,7 +18,7 @@ import yaml
 from scribbleseg.atomic import write_text
 from scribbleseg.bench.scores import figure
 from scribbleseg.bench.table import Cell, Places, Table, cells
-from scribbleseg.config import RECORD, RunConfig, dump_config, load_record, parse_record, without_places
+from scribbleseg.config import RECORD, RecordedConfig, RunConfig, dump_config, load_record, parse_record, without_places
 from scribbleseg.environment import environment_with
 from scribbleseg.errors import ConfigError, ScribblesegError, nearest
 from scribbleseg.evaluate import evaluate
@@ -42,7 +42,7 @@ def run_cell(cell: Cell, runs: Path, *, threads: int = 0) -> dict[str, Any]:
     config = cell.config.model_copy(update={"training": training})
     assert config.data.root is not None
     out = runs / cell.stem
-    if (out / RECORD).is_file() and differences(cell, {"config": as_tree(load_record(out))}):
+    if (out / RECORD).is_file() and differences(cell, load_record(out)):
         shutil.rmtree(out)  # a training with other settings, as a result of other settings is none
     resumed = has_checkpoint(out)
     began = time.monotonic()
@@ -94,12 +94,11 @@ def as_tree(config: RunConfig) -> dict[str, Any]:
     return tree
 
 
-def differences(cell: Cell, result: Mapping[str, Any]) -> list[str]:
-    """Return the settings in which a result differs from its cell; a default that came later counts as it is now.
+def differences(cell: Cell, then: RecordedConfig) -> list[str]:
+    """Return the settings in which a run differs from its cell; a default that came later counts as it is now.
 
-    A result names every loss it was trained with, so what its method's losses have become does not touch it.
+    A record names every loss it was trained with, so what its method's losses have become does not touch it.
     """
-    then = parse_record(result["config"], "a result's configuration")
     return changes(without_places(then), without_places(cell.config))
 
 
@@ -128,7 +127,8 @@ class Folder:
             return None
         try:
             result = json.loads(path.read_text(encoding="utf-8"))
-            return None if differences(cell, result) else dict(result)
+            then = parse_record(result["config"], "a result's configuration")
+            return None if differences(cell, then) else dict(result)
         except (ValueError, KeyError, ScribblesegError):
             return None
 
