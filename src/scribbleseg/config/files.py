@@ -38,7 +38,7 @@ def load_record(run: Path, overrides: Mapping[str, Any] | None = None) -> Record
 
 def parse_config(tree: Mapping[str, Any], where: object = "configuration") -> RunConfig:
     """Validate a tree of settings for a new run and resolve it, as :func:`load_config` does."""
-    return _validated(RunConfig, tree, where).resolved()
+    return _validated(RunConfig, tree, where)
 
 
 def parse_record(tree: Mapping[str, Any], where: object) -> RecordedConfig:
@@ -48,7 +48,7 @@ def parse_record(tree: Mapping[str, Any], where: object) -> RecordedConfig:
 
 def _validated(kind: type[Config], tree: Mapping[str, Any], where: object) -> Config:
     try:
-        return kind.model_validate(tree)
+        return kind.model_validate(tree).resolved()
     except ValidationError as error:
         raise ConfigError.from_pydantic(error, where, RunConfig) from None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
@@ -49,7 +49,7 @@ class RunConfig(Section):
     losses: dict[str, LossTerm] = Field(default_factory=dict)
     training: TrainingConfig = TrainingConfig()
 
-    def resolved(self) -> RunConfig:
+    def resolved(self) -> Self:
         """Return the configuration with the method's losses written out. Resolving twice changes nothing."""
         merged: dict[str, Any] = {name: dict(term) for name, term in METHODS[self.method].items()}
         for name, term in self.losses.items():
@@ -60,7 +60,7 @@ class RunConfig(Section):
 class RecordedConfig(RunConfig):
     """What a run was made with. It names every loss the run has; what its method has come to be since is not added."""
 
-    def resolved(self) -> RunConfig:
+    def resolved(self) -> Self:
         """Return the configuration as it is."""
         return self
 
