@@ -6,7 +6,7 @@ from typing import Any
 
 _DFR: dict[str, dict[str, Any]] = {
     "partial_cross_entropy": {},
-    "dynamic_feature": {"weight": 4.0, "start": 0.1, "ramp": 0.3},
+    "dynamic_feature": {"weight": 9.2, "start": 0.1, "ramp": 0.3},
     "feature_consistency": {"weight": 0.3, "confident_after": 0.3},
 }
 
