@@ -153,6 +153,9 @@ def test_what_was_asked_stands_beside_what_was_reached_and_what_is_missing(tmp_p
     results[2] = result("ours", 0, 0.63)
     (line, _) = [line for line in section(table, results, tmp_path, "x").splitlines() if line.startswith(("| a, ", "| b, "))]
     assert [cell.strip() for cell in line.split("|")[3:-1]][::2] == ["65, 15 short", "rival: 5, 10 short", "90.0, 7.0 short"]
+    results[2] = result("ours", 0, 0.6595)
+    (line, _) = [line for line in section(table, results, tmp_path, "x").splitlines() if line.startswith(("| a, ", "| b, "))]
+    assert line.split("|")[3].strip() == "80, less than 1 short"
     alone = section(table, results[:2], tmp_path, "x")
     assert "What was asked" not in alone, "the method was not measured"
     no_end = [r for r in results if r["method"] != "high"]

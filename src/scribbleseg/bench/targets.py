@@ -75,5 +75,7 @@ def _beside(value: float | None, asked: float, *, digits: int = 0) -> str:
     """Return a number, and what it lacks."""
     if value is None:
         return "–"
-    short = "" if value >= asked else f", {asked - value:.{digits}f} short"
-    return f"{value:.{digits}f}{short}"
+    if value >= asked:
+        return f"{value:.{digits}f}"
+    lack = f"{asked - value:.{digits}f}"
+    return f"{value:.{digits}f}, {lack if float(lack) else f'less than {10**-digits:g}'} short"
