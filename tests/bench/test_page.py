@@ -41,9 +41,28 @@ def test_scores_are_means_over_seeds_and_shares_of_the_gap(table, tmp_path):
     text = section(table, results, tmp_path, "small")
     assert row(text, "low")[2:4] == ["0.550 ± 0.071", "0 %"]
     assert row(text, "high")[2:4] == ["0.750", "100 %"]
-    assert row(text, "variant")[2:4] == ["0.650", "50 %"]  # of the gap from 0.55 to 0.75
+    assert row(text, "variant")[2:4] == ["0.650", "60 %"]  # of the gap from 0.5 to 0.75: of the seed that all three have
     assert "Seeds 0, 1. a processor, 2 cores, no GPU" in text
     assert "### b" not in text
+
+
+def test_methods_are_compared_over_the_seeds_that_both_have(tmp_path):
+    methods = TREE["methods"] | {name: {"settings": {"method": "partial_ce"}} for name in ("ours", "rival")}
+    asked = {"method": "ours", "rivals": ["rival"], "gap": 80, "lead": 15, "ratio": 97}
+    table = with_more(tmp_path, methods=methods, targets=[asked])
+    results = [result(m, 0, s) for m, s in {"low": 0.5, "high": 0.7, "ours": 0.6, "rival": 0.58}.items()]
+    unlucky = [*results, result("ours", 1, 0.3)]  # a seed on which nothing else was trained
+    text, both = section(table, results, tmp_path, "x"), section(table, unlucky, tmp_path, "x")
+    assert row(both, "ours")[2] == "0.450 ± 0.212"
+    assert row(both, "ours")[3] == row(text, "ours")[3] == "50 %"
+    assert (
+        row(both, "a, narrow")[2:]
+        == row(text, "a, narrow")[2:]
+        == ["50, 30 short", "≥ 80", "rival: 10, 5 short", "≥ 15", "85.7, 11.3 short", "≥ 97"]
+    )
+    with_ends = [*unlucky, result("low", 1, 0.2), result("high", 1, 0.4)]
+    assert row(section(table, with_ends, tmp_path, "x"), "ours")[3] == "50 %"
+    assert row(section(table, with_ends, tmp_path, "x"), "a, narrow")[4] == "rival: 10, 5 short", "the rival has seed 0 alone"
 
 
 def test_every_machine_is_named(table, tmp_path):

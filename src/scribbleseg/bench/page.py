@@ -11,7 +11,7 @@ from scribbleseg.bench.curves import curve_section
 from scribbleseg.bench.picture import gap_picture, picture_path
 from scribbleseg.bench.reported import reported_section
 from scribbleseg.bench.run import Folder
-from scribbleseg.bench.scores import Result, columns, ends, figure, gap_closed, paired, shared, spread, values
+from scribbleseg.bench.scores import Result, columns, figure, paired, shared, shares, spread, values
 from scribbleseg.bench.table import Table
 from scribbleseg.bench.targets import target_section
 from scribbleseg.errors import ConfigError
@@ -74,9 +74,8 @@ def main_table(table: Table, mine: Sequence[Result]) -> list[str]:
             continue
         cells = [method, spread([figure(r["val"])[1] for r in found])]
         for read in reads.values():
-            got, gap = values(mine, method, read), ends(mine, table.low, table.high, read)
-            share = None if gap is None else gap_closed(statistics.mean(got), *gap)
-            cells += [spread(got), "–" if share is None else f"{100 * share:.0f} %"]
+            closed = shares(mine, method, table.low, table.high, read)
+            cells += [spread(values(mine, method, read)), f"{100 * statistics.mean(closed):.0f} %" if closed else "–"]
         took = [r["minutes"] for r in found if r["minutes"] is not None]
         cells += [against(table, mine, method), f"{statistics.mean(took):.1f}" if took else "–"]
         lines.append("| " + " | ".join(cells) + " |")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scribbleseg.atomic import atomic_path
-from scribbleseg.bench.scores import BORDER, columns, ends, gap_closed, values
+from scribbleseg.bench.scores import BORDER, columns, shares
 from scribbleseg.bench.table import Table
 
 
@@ -37,23 +37,25 @@ def svg(path: Path, width: float, height: float) -> Iterator[Any]:
 def gap_picture(table: Table, mine: Sequence[Mapping[str, Any]], path: Path) -> bool:
     """Draw every method's share of the gap on test, of the usual figure and at the borders; say whether there was any.
 
-    A dot is the mean over seeds, a line its smallest and largest seed; the ends of the gap are the seeds' means.
+    A dot is the mean over seeds, a line its smallest and largest seed; see ``scores.shares``.
     """
     reads = columns(mine)
     usual = next(iter(reads))
-    methods = [m for m in table.methods if m != table.low and values(mine, m, reads[usual])]
-    gaps = {name: ends(mine, table.low, table.high, reads[name]) for name in (usual, BORDER)}
-    if all(gap is None or gap_closed(0, *gap) is None for gap in gaps.values()):
+    names = (usual, BORDER)
+    closed = {
+        m: [shares(mine, m, table.low, table.high, reads[name]) for name in names] for m in table.methods if m != table.low
+    }
+    methods = [m for m, found in closed.items() if any(found)]
+    if not methods:
         return False
     with svg(path, 7.2, 1.1 + 0.28 * len(methods)) as axes:
-        for offset, (name, gap), colour in zip((-0.13, 0.13), gaps.items(), ("#0b6e99", "#b4641e"), strict=True):
-            if gap is None or gap_closed(0, *gap) is None:
-                continue
-            for n, method in enumerate(methods):
-                shares = [100 * (gap_closed(v, *gap) or 0.0) for v in values(mine, method, reads[name])]
-                axes.plot([min(shares), max(shares)], [n + offset] * 2, color=colour, linewidth=1.5)
-                label = None if n else name
-                axes.plot(statistics.mean(shares), n + offset, "o", color=colour, markersize=5, label=label)
+        for k, colour in enumerate(("#0b6e99", "#b4641e")):
+            rows = [(n + (-0.13, 0.13)[k], [100 * x for x in closed[m][k]]) for n, m in enumerate(methods) if closed[m][k]]
+            for y, found in rows:
+                axes.plot([min(found), max(found)], [y, y], color=colour, linewidth=1.5)
+            if rows:
+                means = [statistics.mean(found) for _, found in rows]
+                axes.plot(means, [y for y, _ in rows], "o", color=colour, markersize=5, label=names[k])
         axes.axvline(0, color="0.6", linewidth=0.8)
         axes.axvline(100, color="0.6", linewidth=0.8)
         axes.set_yticks(range(len(methods)), methods)

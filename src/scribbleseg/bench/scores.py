@@ -35,6 +35,12 @@ def columns(mine: Sequence[Result]) -> dict[str, Callable[[Scores], float]]:
     return {usual: lambda s: figure(s)[1]} | {name: read for name, read in COLUMNS.items() if name != usual}
 
 
+def alike(mine: Sequence[Result], *methods: str) -> list[Result]:
+    """Return the results on test of the seeds that all these methods have: a seed can move a score more than a method does."""
+    seeds = set.intersection(*({r["seed"] for r in mine if r["method"] == m and "test" in r} for m in methods))
+    return [r for r in mine if r["seed"] in seeds and "test" in r]
+
+
 def values(mine: Iterable[Result], method: str, read: Callable[[Scores], float], split: str = "test") -> list[float]:
     """Return a score of every seed of a method."""
     return [read(r[split]) for r in mine if r["method"] == method and split in r]
@@ -47,15 +53,18 @@ def spread(numbers: Sequence[float]) -> str:
     return f"{statistics.mean(numbers):.3f} ± {statistics.stdev(numbers):.3f}"
 
 
-def gap_closed(value: float, low: float, high: float) -> float | None:
-    """Return the share of the gap from ``low`` to ``high`` that a value closes; None where there is next to no gap."""
-    return (value - low) / (high - low) if high - low >= SMALLEST_GAP else None
+def shares(mine: Sequence[Result], method: str, low: str, high: str, read: Callable[[Scores], float]) -> list[float]:
+    """Return the share of the gap on test that each seed of a method closes, of those that both ends have as well.
 
-
-def ends(mine: Sequence[Result], low: str, high: str, read: Callable[[Scores], float]) -> tuple[float, float] | None:
-    """Return the seeds' means at both ends of the gap on test; None where an end is missing."""
-    both = [values(mine, method, read) for method in (low, high)]
-    return (statistics.mean(both[0]), statistics.mean(both[1])) if all(both) else None
+    The ends are means over these seeds. Nothing where an end is missing or there is next to no gap.
+    """
+    same = alike(mine, method, low, high)
+    if not same:
+        return []
+    bottom, top = (statistics.mean(values(same, end, read)) for end in (low, high))
+    if top - bottom < SMALLEST_GAP:
+        return []
+    return [(value - bottom) / (top - bottom) for value in values(same, method, read)]
 
 
 def paired(mine: Sequence[Result], one: str, other: str) -> tuple[float, float] | None:
@@ -87,11 +96,12 @@ def shared(mine: Sequence[Result]) -> str:
     machines = sorted({_machine(r["provenance"]["machine"]) for r in mine})
     seeds = sorted({r["seed"] for r in mine})
     mark = f"**Protocol “{mine[0]['protocol']}”, not the whole table's.** " if mine[0]["protocol"] else ""
+    pairs = " Shares of the gap and differences are over the seeds that both sides have." if len(seeds) > 1 else ""
     return (
         f"{mark}{training['max_steps']} steps of {training['batch_size']}; crops of {data['crop_px']} px from {size}, zoom "
         f"{data['scale'][0]} to {data['scale'][1]}; {backbone(model['backbone'])}, {model['decoder']} decoder. "
         f"Seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}. {'; '.join(machines)}. "
-        f"Commits {', '.join(sorted({str(r['provenance']['commit']) for r in mine}))}."
+        f"Commits {', '.join(sorted({str(r['provenance']['commit']) for r in mine}))}.{pairs}"
     )
 
 

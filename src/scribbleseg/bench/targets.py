@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from scribbleseg.bench.scores import Result, Scores, ends, figure, gap_closed, values
+from scribbleseg.bench.scores import Result, Scores, alike, figure, shares, values
 from scribbleseg.bench.table import Table, Target
 
 HEADS = (
@@ -23,7 +23,7 @@ HEADS = (
 def target_section(table: Table, results: Sequence[Result]) -> list[str]:
     """Return a line for each data set, network and method with a target, of the usual figure on test; nothing without any.
 
-    A point is a hundredth of the gap between the two ends. Seeds are averaged first.
+    A point is a hundredth of the gap between the two ends. Seeds are averaged first, those that all compared methods have.
     """
     lines = []
     for data in table.data:
@@ -48,23 +48,31 @@ def target_section(table: Table, results: Sequence[Result]) -> list[str]:
 
 def _line(table: Table, target: Target, mine: Sequence[Result], where: str) -> list[str]:
     """Return the line of a method, if it and both ends were measured."""
-    got = values(mine, target.method, _usual)
-    gap = ends(mine, table.low, table.high, _usual)
-    if not got or gap is None:
+    same = alike(mine, target.method, table.low, table.high)
+    if not same:
         return []
     asked = target.on(mine[0]["data"])
-    reached = statistics.mean(got)
-    rivals = {name: values(mine, name, _usual) for name in target.rivals}
-    means = {name: statistics.mean(found) for name, found in rivals.items() if found}
-    best = max(means, key=means.__getitem__, default=None)
-    shares = {name: gap_closed(value, *gap) for name, value in {"": reached, **means}.items()}
-    own = shares[""]
-    cells = [where, target.method, _beside(None if own is None else 100 * own, asked.gap), f"≥ {asked.gap:g}"]
-    rival = None if best is None else shares[best]
-    lead = None if own is None or rival is None else 100 * (own - rival)
-    cells += [(f"{best}: " if best else "") + _beside(lead, asked.lead), f"≥ {asked.lead:g}"]
-    cells += [_beside(100 * reached / gap[1], asked.ratio, digits=1), f"≥ {asked.ratio:g}"]
+    own = _points(table, same, target.method)
+    leads = {rival: lead for rival in target.rivals if (lead := _lead(table, mine, target.method, rival)) is not None}
+    best = min(leads, key=leads.__getitem__, default=None)
+    reached, full = (statistics.mean(values(same, method, _usual)) for method in (target.method, table.high))
+    cells = [where, target.method, _beside(own, asked.gap), f"≥ {asked.gap:g}"]
+    cells += [f"{best}: {_beside(leads[best], asked.lead)}" if best else "–", f"≥ {asked.lead:g}"]
+    cells += [_beside(100 * reached / full, asked.ratio, digits=1), f"≥ {asked.ratio:g}"]
     return ["| " + " | ".join(cells) + " |"]
+
+
+def _points(table: Table, mine: Sequence[Result], method: str) -> float | None:
+    """Return the share of the gap, in hundredths."""
+    found = shares(mine, method, table.low, table.high, _usual)
+    return 100 * statistics.mean(found) if found else None
+
+
+def _lead(table: Table, mine: Sequence[Result], method: str, rival: str) -> float | None:
+    """Return by how many points a method is before a rival; None where they have no seed in common."""
+    same = alike(mine, method, rival, table.low, table.high)
+    one, other = (_points(table, same, name) for name in (method, rival))
+    return None if one is None or other is None else one - other
 
 
 def _usual(scores: Scores) -> float:
@@ -75,7 +83,8 @@ def _beside(value: float | None, asked: float, *, digits: int = 0) -> str:
     """Return a number, and what it lacks."""
     if value is None:
         return "–"
+    reached = f"{round(value, digits) + 0.0:.{digits}f}"  # which is never -0
     if value >= asked:
-        return f"{value:.{digits}f}"
+        return reached
     lack = f"{asked - value:.{digits}f}"
-    return f"{value:.{digits}f}, {lack if float(lack) else f'less than {10**-digits:g}'} short"
+    return f"{reached}, {lack if float(lack) else f'less than {10**-digits:g}'} short"
