@@ -11,7 +11,7 @@ from scribbleseg.bench.curves import curve_section
 from scribbleseg.bench.picture import gap_picture, picture_path
 from scribbleseg.bench.reported import reported_section
 from scribbleseg.bench.run import Folder
-from scribbleseg.bench.scores import Result, columns, figure, paired, shared, shares, spread, values
+from scribbleseg.bench.scores import Result, columns, figure, paired, rounded, shared, shares, spread, values
 from scribbleseg.bench.table import Table
 from scribbleseg.bench.targets import target_section
 from scribbleseg.errors import ConfigError
@@ -75,7 +75,7 @@ def main_table(table: Table, mine: Sequence[Result]) -> list[str]:
         cells = [method, spread([figure(r["val"])[1] for r in found])]
         for read in reads.values():
             closed = shares(mine, method, table.low, table.high, read)
-            cells += [spread(values(mine, method, read)), f"{100 * statistics.mean(closed):.0f} %" if closed else "–"]
+            cells += [spread(values(mine, method, read)), f"{rounded(100 * statistics.mean(closed))} %" if closed else "–"]
         took = [r["minutes"] for r in found if r["minutes"] is not None]
         cells += [against(table, mine, method), f"{statistics.mean(took):.1f}" if took else "–"]
         lines.append("| " + " | ".join(cells) + " |")

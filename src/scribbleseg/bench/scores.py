@@ -35,6 +35,11 @@ def columns(mine: Sequence[Result]) -> dict[str, Callable[[Scores], float]]:
     return {usual: lambda s: figure(s)[1]} | {name: read for name, read in COLUMNS.items() if name != usual}
 
 
+def rounded(value: float, digits: int = 0) -> str:
+    """Return a number with so many decimals, and never a -0."""
+    return f"{round(value, digits) + 0.0:.{digits}f}"
+
+
 def alike(mine: Sequence[Result], *methods: str) -> list[Result]:
     """Return the results on test of the seeds that all these methods have: a seed can move a score more than a method does."""
     seeds = set.intersection(*({r["seed"] for r in mine if r["method"] == m and "test" in r} for m in methods))

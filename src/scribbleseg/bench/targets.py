@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from scribbleseg.bench.scores import Result, Scores, alike, figure, shares, values
+from scribbleseg.bench.scores import Result, Scores, alike, figure, rounded, shares, values
 from scribbleseg.bench.table import Table, Target
 
 HEADS = (
@@ -83,7 +83,7 @@ def _beside(value: float | None, asked: float, *, digits: int = 0) -> str:
     """Return a number, and what it lacks."""
     if value is None:
         return "–"
-    reached = f"{round(value, digits) + 0.0:.{digits}f}"  # which is never -0
+    reached = rounded(value, digits)
     if value >= asked:
         return reached
     lack = f"{asked - value:.{digits}f}"
