@@ -36,7 +36,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     root = make_dataset(
         tmp_path_factory.mktemp("audit") / "data <b>", spec={"names": {0: "background", 1: "<leaf>", 2: "stone"}}
     )
-    return root, train(small(root), root.parent / "run")
+    # The weight is written down: one interval in twenty leaves the accuracy out, whatever the preset.
+    return root, train(small(root, losses={"dynamic_feature": {"weight": 4.0}}), root.parent / "run")
 
 
 def test_sheet_table_and_what_follows(trained: tuple[Path, Path], tmp_path: Path, monkeypatch, capsys) -> None:
@@ -68,8 +69,7 @@ def test_sheet_table_and_what_follows(trained: tuple[Path, Path], tmp_path: Path
     found = json.loads((out / "audit.json").read_text())
     scores = [evaluate(model, root, split=split) for split in ("train", "val", "test")]
     accuracy = pixel_accuracy(sum(each.confusion for each in scores))  # type: ignore[arg-type]
-    low, high = found["interval"]
-    assert abs(accuracy - (low + high) / 2) <= high - low, "four standard errors: one interval in twenty may leave it out"
+    assert found["interval"][0] <= accuracy <= found["interval"][1]
     code, _, err = scribbleseg(monkeypatch, capsys, *words)
     assert code == 2
     assert "an audit is in it" in err
