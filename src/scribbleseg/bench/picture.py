@@ -41,21 +41,19 @@ def gap_picture(table: Table, mine: Sequence[Mapping[str, Any]], path: Path) -> 
     """
     reads = columns(mine)
     usual = next(iter(reads))
-    names = (usual, BORDER)
-    closed = {
-        m: [shares(mine, m, table.low, table.high, reads[name]) for name in names] for m in table.methods if m != table.low
-    }
-    methods = [m for m, found in closed.items() if any(found)]
+    others = [m for m in table.methods if m != table.low]
+    closed = {name: {m: shares(mine, m, table.low, table.high, reads[name]) for m in others} for name in (usual, BORDER)}
+    methods = [m for m in others if any(found[m] for found in closed.values())]
     if not methods:
         return False
     with svg(path, 7.2, 1.1 + 0.28 * len(methods)) as axes:
-        for k, colour in enumerate(("#0b6e99", "#b4641e")):
-            rows = [(n + (-0.13, 0.13)[k], [100 * x for x in closed[m][k]]) for n, m in enumerate(methods) if closed[m][k]]
-            for y, found in rows:
-                axes.plot([min(found), max(found)], [y, y], color=colour, linewidth=1.5)
+        for (name, found), offset, colour in zip(closed.items(), (-0.13, 0.13), ("#0b6e99", "#b4641e"), strict=True):
+            rows = [(n + offset, [100 * x for x in found[m]]) for n, m in enumerate(methods) if found[m]]
+            for y, seeds in rows:
+                axes.plot([min(seeds), max(seeds)], [y, y], color=colour, linewidth=1.5)
             if rows:
-                means = [statistics.mean(found) for _, found in rows]
-                axes.plot(means, [y for y, _ in rows], "o", color=colour, markersize=5, label=names[k])
+                means = [statistics.mean(seeds) for _, seeds in rows]
+                axes.plot(means, [y for y, _ in rows], "o", color=colour, markersize=5, label=name)
         axes.axvline(0, color="0.6", linewidth=0.8)
         axes.axvline(100, color="0.6", linewidth=0.8)
         axes.set_yticks(range(len(methods)), methods)

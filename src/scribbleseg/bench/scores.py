@@ -79,13 +79,12 @@ def paired(mine: Sequence[Result], one: str, other: str) -> tuple[float, float] 
     """
     from scipy.stats import wilcoxon
 
-    by_seed = [{r["seed"]: r["test"].get("per_case") for r in mine if r["method"] == m and "test" in r} for m in (one, other)]
-    seeds = [seed for seed in by_seed[0] if by_seed[0][seed] and by_seed[1].get(seed)]
-    if not seeds:
+    same = alike([r for r in mine if r.get("test", {}).get("per_case")], one, other)
+    if not same:
         return None
     per_case = []
-    for found in by_seed:
-        cases = zip(*(found[seed] or () for seed in seeds), strict=True)
+    for method in (one, other):
+        cases = zip(*(r["test"]["per_case"] for r in same if r["method"] == method), strict=True)
         per_case.append([None if None in case else statistics.mean(case) for case in cases])
     differences = [a - b for a, b in zip(*per_case, strict=True) if a is not None and b is not None]
     if len(differences) < 6 or not any(differences):
